@@ -1,0 +1,1 @@
+"""The receiver: messages -> playout -> warp -> compositor -> window or file. Never imports mien.encoder."""

@@ -1,0 +1,1 @@
+"""The sender: camera or file -> landmarks -> coefficients -> messages; enrolment. Never imports mien.decoder."""
