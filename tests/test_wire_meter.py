@@ -1,0 +1,276 @@
+"""The wire meter against bytes by hand, and against a packet socket beside a real connection."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+import pytest
+from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection
+from aiortc.mediastreams import AudioStreamTrack
+
+from mien.call.wire_meter import (
+    Cause,
+    Direction,
+    Share,
+    WireLedger,
+    WireMeter,
+    WireTotals,
+    classify,
+    is_rtcp,
+    sctp_shares,
+)
+
+PAYLOAD = b"c" * 42
+
+
+def kind(payload_type: int) -> Cause:
+    return Cause.VIDEO if payload_type == 97 else Cause.AUDIO
+
+
+def record(kind: int, body: bytes = b"x" * 20) -> bytes:
+    return struct.pack("!B2s2s6sH", kind, b"\xfe\xfd", bytes(2), bytes(6), len(body)) + body
+
+
+def data_chunk(stream: int, user_data: bytes) -> bytes:
+    return (
+        struct.pack("!BBHLHHL", 0, 7, 16 + len(user_data), 1, stream, 0, 53)
+        + user_data
+        + b"\0" * (-len(user_data) % 4)
+    )
+
+
+SACK_CHUNK = struct.pack("!BBHLLHH", 3, 0, 16, 1, 1000, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (b"\x00\x01\x00\x00", Cause.STUN),
+        (b"\x01\x01", Cause.STUN),
+        (record(22), Cause.DTLS),
+        (record(20) + record(22), Cause.DTLS),
+        (record(21), Cause.DTLS),
+        (record(23), None),
+        (record(22) + record(23), None),
+        (b"\x80\x60" + bytes(10), Cause.AUDIO),
+        (b"\x80\xe1" + bytes(10), Cause.VIDEO),  # marker bit set on payload type 97
+        (b"\x80\xc8" + bytes(10), Cause.RTCP),
+        (b"\x81\xce" + bytes(10), Cause.RTCP),
+        (b"\x80", Cause.OTHER),
+        (b"\x40\x00", Cause.OTHER),
+        (b"", Cause.OTHER),
+    ],
+)
+def test_first_bytes_name_the_cause(data: bytes, cause: Cause | None) -> None:
+    assert classify(data, kind) == cause
+
+
+def test_rtcp_is_told_from_rtp_at_the_edges() -> None:
+    assert [is_rtcp(bytes([0x80, second])) for second in (191, 192, 223, 224)] == [False, True, True, False]
+
+
+def test_shares_of_a_bundled_packet() -> None:
+    packet = bytes(12) + SACK_CHUNK + data_chunk(5, b"12345") + data_chunk(1, b"1")
+    causes = {5: Cause.COEFFICIENTS}
+    assert sctp_shares(packet, lambda s: causes.get(s, Cause.CONTROL)) == (
+        Share(Cause.SACK, 16),
+        Share(Cause.COEFFICIENTS, 24, 5),
+        Share(Cause.CONTROL, 20, 1),
+    )
+
+
+def test_any_bytes_have_shares() -> None:
+    packet = bytes(12) + data_chunk(5, b"12345") + SACK_CHUNK
+    for end in range(len(packet)):
+        shares = sctp_shares(packet[:end], lambda s: Cause.CONTROL)
+        assert shares and all(s.weight > 0 for s in shares)
+    assert sctp_shares(bytes(12) + b"\0\0\0\0" * 9, kind) == (Share(Cause.SCTP, 1),)  # a length of zero
+
+
+def test_ledger_splits_a_datagram_exactly() -> None:
+    ledger = WireLedger(0)
+    shares = (Share(Cause.SACK, 16), Share(Cause.COEFFICIENTS, 24, 5), Share(Cause.CONTROL, 20, 1))
+    ledger.enter(Direction.SENT, 125, shares, 500_000)
+    totals = ledger.totals(1_000_000)
+    assert {c: (f.datagrams, f.wire_bytes, f.payload_bytes) for c, f in totals.sent.items()} == {
+        Cause.SACK: (0, 33, 0),
+        Cause.COEFFICIENTS: (1, 51, 5),
+        Cause.CONTROL: (0, 41, 1),
+    }
+    assert totals.total(Direction.SENT).wire_bytes == 125
+    assert totals.kbps(Direction.SENT) == 1.0
+    assert not totals.received
+
+
+def test_ledger_corrects_a_cause_without_changing_the_total() -> None:
+    ledger = WireLedger(0)
+    entry = ledger.enter(Direction.RECEIVED, 93, (Share(Cause.OTHER, 1),), 0)
+    ledger.enter(Direction.RECEIVED, 100, (Share(Cause.STUN, 1),), 0)
+    ledger.assign(entry, (Share(Cause.SACK, 16),))
+    totals = ledger.totals(1)
+    assert {c: f.wire_bytes for c, f in totals.received.items()} == {Cause.STUN: 100, Cause.SACK: 93}
+
+
+def test_window_forgets() -> None:
+    ledger = WireLedger(0)
+    for second in range(20):
+        ledger.enter(
+            Direction.SENT, 1000 if second < 10 else 125, (Share(Cause.AUDIO, 1),), second * 1_000_000
+        )
+    now_us = 20_000_000 - 1
+    assert ledger.kbps(Direction.SENT, None, window_us=5_000_000, now_us=now_us) == pytest.approx(1.0)
+    assert ledger.kbps(Direction.SENT, Cause.AUDIO, window_us=5_000_000, now_us=now_us) == pytest.approx(1.0)
+    assert ledger.kbps(Direction.SENT, Cause.VIDEO, window_us=5_000_000, now_us=now_us) == 0
+    assert ledger.kbps(Direction.RECEIVED, None, window_us=5_000_000, now_us=now_us) == 0
+    young = WireLedger(0)
+    young.enter(Direction.SENT, 250, (Share(Cause.AUDIO, 1),), 0)
+    assert young.kbps(Direction.SENT, None, window_us=5_000_000, now_us=2_000_000 - 1) == pytest.approx(1.0)
+
+
+def test_difference_of_two_readings() -> None:
+    ledger = WireLedger(0)
+    ledger.enter(Direction.SENT, 100, (Share(Cause.SACK, 1),), 0)
+    before = ledger.totals(1_000_000)
+    ledger.enter(Direction.SENT, 125, (Share(Cause.SACK, 1),), 1_500_000)
+    after = ledger.totals(2_000_000).since(before)
+    assert (after.elapsed_us, after.sent[Cause.SACK].wire_bytes, after.sent[Cause.SACK].datagrams) == (
+        1_000_000,
+        125,
+        1,
+    )
+    assert after.as_json()["sent"]["total"]["kbps"] == 1.0
+
+
+# --- beside a real connection ---------------------------------------------------------------------------------
+
+ETH_P_IP, PACKET_OUTGOING = 0x0800, 4
+
+
+class PacketSocket:
+    """Adds up the IPv4 lengths of the UDP packets on loopback, by source port."""
+
+    def __init__(self) -> None:
+        self.bytes_of_port: dict[int, int] = {}
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
+        self._socket.bind(("lo", ETH_P_IP))
+        self._socket.settimeout(0.1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                packet, address = self._socket.recvfrom(65535)
+                if (
+                    packet[9] != socket.IPPROTO_UDP or address[2] == PACKET_OUTGOING
+                ):  # loopback shows each twice
+                    continue
+                port = int.from_bytes(packet[(packet[0] & 15) * 4 :][:2], "big")
+                length = int.from_bytes(packet[2:4], "big")
+                self.bytes_of_port[port] = self.bytes_of_port.get(port, 0) + length
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._socket.close()
+
+
+@pytest.fixture
+def packets() -> Iterator[PacketSocket]:
+    try:
+        sniffer = PacketSocket()
+    except (AttributeError, PermissionError, OSError) as error:
+        pytest.skip(f"no packet socket here ({error}): needs Linux and root")
+    yield sniffer
+    sniffer.close()
+
+
+def ports(pc: RTCPeerConnection) -> set[int]:
+    lines = pc.localDescription.sdp.splitlines()
+    return {
+        int(line.split()[5])
+        for line in lines
+        if line.startswith("a=candidate:") and ":" not in line.split()[4]
+    }
+
+
+async def talk(sender: RTCPeerConnection, receiver: RTCPeerConnection, *, messages: int) -> None:
+    coefficients = sender.createDataChannel("mien-coefficients", ordered=False, maxRetransmits=0)
+    control = sender.createDataChannel("mien-control")
+    sender.addTrack(AudioStreamTrack())
+    receiver.addTrack(AudioStreamTrack())
+    await sender.setLocalDescription(await sender.createOffer())
+    await receiver.setRemoteDescription(sender.localDescription)
+    await receiver.setLocalDescription(await receiver.createAnswer())
+    await sender.setRemoteDescription(receiver.localDescription)
+    await opened(coefficients)
+    await opened(control)
+    for _ in range(messages):
+        coefficients.send(PAYLOAD)
+        await asyncio.sleep(0.05)
+    control.send(b"hello")
+    await asyncio.sleep(0.3)
+
+
+async def opened(channel: RTCDataChannel) -> None:
+    is_open = asyncio.Event()
+    channel.on("open", is_open.set)
+    if channel.readyState != "open":
+        await asyncio.wait_for(is_open.wait(), 15)
+
+
+async def metered_talk() -> tuple[WireTotals, WireTotals, set[int], set[int]]:
+    sender, receiver = (RTCPeerConnection(RTCConfiguration(iceServers=[])) for _ in range(2))
+    meters = WireMeter(), WireMeter()
+    for meter, pc in zip(meters, (sender, receiver), strict=True):
+        meter.attach(pc)
+    try:
+        await talk(sender, receiver, messages=20)
+        known = ports(sender), ports(receiver)
+    finally:
+        await sender.close()
+        await receiver.close()
+    return meters[0].totals(), meters[1].totals(), *known
+
+
+def test_meter_agrees_with_a_packet_socket(packets: PacketSocket) -> None:
+    sender, receiver, sender_ports, receiver_ports = asyncio.run(metered_talk())
+    packets.close()
+    for totals, own in ((sender, sender_ports), (receiver, receiver_ports)):
+        captured = sum(packets.bytes_of_port.get(port, 0) for port in own)
+        assert captured > 5000
+        assert totals.total(Direction.SENT).wire_bytes == pytest.approx(captured, rel=0.02)
+
+
+def test_causes_of_a_real_connection() -> None:
+    sender, receiver, _, _ = asyncio.run(metered_talk())
+    sent, got = sender.sent[Cause.COEFFICIENTS], receiver.received[Cause.COEFFICIENTS]
+    assert sent.datagrams == got.datagrams == 20
+    assert sent.payload_bytes == got.payload_bytes == 20 * len(PAYLOAD)
+    # 28 IP + UDP, 13 DTLS record, 8 + 16 AES-GCM, 12 SCTP, 16 DATA, and 2 to fill the chunk up to 44
+    assert sender.overhead_bytes(Direction.SENT, Cause.COEFFICIENTS) == 93 + 2
+    assert sender.received[Cause.SACK].wire_bytes == receiver.sent[Cause.SACK].wire_bytes
+    assert receiver.sent[Cause.SACK].wire_bytes == 93 * receiver.sent[Cause.SACK].datagrams
+    assert sender.sent[Cause.CONTROL].payload_bytes >= len(b"hello")
+    for cause in (Cause.STUN, Cause.DTLS, Cause.AUDIO, Cause.SCTP):
+        assert sender.sent[cause].wire_bytes > 0, cause
+    for direction, other in ((Direction.SENT, Direction.RECEIVED), (Direction.RECEIVED, Direction.SENT)):
+        assert sender.total(direction).wire_bytes == pytest.approx(receiver.total(other).wire_bytes, rel=0.02)
+    assert Cause.OTHER not in sender.sent and Cause.OTHER not in receiver.received
+
+
+def test_a_meter_counts_one_connection() -> None:
+    async def attach_twice() -> None:
+        pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        meter = WireMeter()
+        meter.attach(pc)
+        with pytest.raises(RuntimeError, match="one for each"):
+            meter.attach(pc)
+        await pc.close()
+
+    asyncio.run(attach_twice())
