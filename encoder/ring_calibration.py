@@ -1,0 +1,148 @@
+"""Measures at enrolment how hair, neck and shoulders follow the head."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.models.rings import (
+    RAYS,
+    RING_FRACTIONS,
+    ROW_LENGTH,
+    assemble,
+    default_rings,
+    ring_positions,
+)
+from mien.protocol.state import POSE_COUNT
+
+MAX_PAIRS: Final = 32  # frames that are compared with the base frame
+FLOW_PX: Final = 256  # optical flow is computed at this size (longer side)
+# A flow vector counts by how well the way there and back closes: half weight at this error, pixels.
+CLOSURE_PX: Final = 1.5
+# How firmly the measured motion is drawn to the prior, in variance of pose that would balance it.
+SHARE_RIDGE: Final = 0.02
+BEND_RIDGE: Final = 0.01
+
+
+def calibrate_rings(
+    frames: Sequence[NDArray[np.uint8]],
+    landmarks: NDArray[np.float32],
+    poses: NDArray[np.float32],
+    *,
+    unit_px: float,
+) -> NDArray[np.float32]:
+    """Return `Avatar.rings`: float32 `mien.models.rings.RINGS_SHAPE`, every value finite and within +-64.
+
+    `frames` are n RGB pictures uint8 [h, w, 3] of one size with the enrolment framing (whole clip or a few
+    dozen frames spread over it, in any order), `landmarks` [n, 478, 3] their tracked landmarks in pixels,
+    `poses` [n, 6] their fitted poses (`FaceState.pose`) with `unit_px` pixels per unit at that size.
+    One frame is enough: then the motion is by prior alone. Half precision is enough to store the result.
+    """
+    if len(frames) != len(landmarks) or len(frames) != len(poses) or not frames:
+        raise ValueError(
+            f"{len(frames)} frames, {len(landmarks)} landmarks, {len(poses)} poses: expected as many"
+        )
+    height, width = frames[0].shape[:2]
+    spread = poses.std(0) + 1e-3
+    base = int(np.argmin((((poses - np.median(poses, 0)) / spread) ** 2).sum(1)))
+    rings = default_rings(landmarks[base], poses[base], unit_px=unit_px, width=width, height=height)
+    others = choose_frames(poses, base)
+    if not others:
+        return rings
+    place = ring_positions(rings, poses[base]).astype(np.float64)
+    pixels = place * unit_px + [width / 2, height / 2]
+    moved, trust = measure_motion(frames, base, others, pixels)
+    return fit_motion(rings, poses[base], poses[others], moved / unit_px, trust)
+
+
+def choose_frames(poses: NDArray[np.float32], base: int) -> list[int]:
+    """Return up to `MAX_PAIRS` frames spread over the range of poses (farthest point first), base left out."""
+    spread = poses / (poses.std(0) + 1e-3)
+    gap = ((spread - spread[base]) ** 2).sum(1)
+    chosen: list[int] = []
+    while len(chosen) < min(MAX_PAIRS, len(poses) - 1):
+        far = int(np.argmax(gap))
+        if gap[far] <= 0:
+            break
+        chosen.append(far)
+        gap = np.minimum(gap, ((spread - spread[far]) ** 2).sum(1))
+    return chosen
+
+
+def measure_motion(
+    frames: Sequence[NDArray[np.uint8]], base: int, others: Sequence[int], pixels: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how the points `pixels` [a, 2] of the base frame moved: [n, a, 2] pixels, and trust [n, a], 0 to 1."""
+    height, width = frames[base].shape[:2]
+    shrink = min(1.0, FLOW_PX / max(height, width))
+    size = (max(16, round(width * shrink)), max(16, round(height * shrink)))
+
+    def grey(index: int) -> NDArray[np.uint8]:
+        small = cv2.resize(frames[index], size, interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    first, empty = grey(base), np.empty(0, np.float32)
+    at = np.clip(pixels * shrink, 3, np.array(size) - 4).astype(np.float32)
+    moved, trust = [], []
+    for index in others:
+        second = grey(index)
+        there = np.asarray(cv2.medianBlur(dis.calc(first, second, empty), 5), np.float32)
+        back = np.asarray(dis.calc(second, first, empty), np.float32)
+        step = sample(there, at)
+        closure = np.linalg.norm(step + sample(back, at + step), axis=1)
+        moved.append(step / shrink)
+        trust.append(1 / (1 + (closure / CLOSURE_PX) ** 2))
+    return np.array(moved, np.float64), np.array(trust, np.float64)
+
+
+def sample(flow: NDArray[np.float32], at: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the flow [h, w, 2] at points [a, 2], bilinear."""
+    x, y = at[:, 0].astype(np.float32)[None] - 0.5, at[:, 1].astype(np.float32)[None] - 0.5
+    out = cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(out[0], np.float32)
+
+
+def fit_motion(
+    rings: NDArray[np.float32],
+    base_pose: NDArray[np.float32],
+    poses: NDArray[np.float32],
+    moved: NDArray[np.float64],
+    trust: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Return rings whose share w and bend J explain the measured motion.
+
+    `moved` [n, a, 2] in units of unit_px from the base pose to each of `poses` [n, 6]. What the frames do not
+    tell (a pose axis that never moved, a point without texture) stays with the prior.
+    """
+    start = ring_positions(rings, base_pose).astype(np.float64)
+    whole = rings.copy()
+    whole[:, 3], whole[:, 4:] = 1, 0
+    carried = np.stack([ring_positions(whole, p) for p in poses]) - ring_positions(whole, base_pose)
+    weight = trust[:, :, None]
+    strength = SHARE_RIDGE * len(poses)
+    share = ((weight * carried * moved).sum((0, 2)) + strength * rings[:, 3]) / (
+        (weight * carried**2).sum((0, 2)) + strength
+    )
+    share = around(np.clip(share, 0, 1)[:, None])[:, 0]
+    rest = moved - share[None, :, None] * carried
+    turn = (poses - base_pose).astype(np.float64)
+    bend = np.zeros((len(rings), 2, POSE_COUNT))
+    ridge = BEND_RIDGE * len(poses) * np.eye(POSE_COUNT)
+    for a in range(len(rings)):
+        weighted = turn * trust[:, a : a + 1]
+        bend[a] = np.linalg.solve(weighted.T @ turn + ridge, weighted.T @ rest[:, a]).T
+    bend = around(bend.reshape(len(rings), -1)).reshape(bend.shape)
+    out = assemble(start, rings[:, 2], share, base_pose).astype(np.float64)
+    out[:, 4:6] -= bend @ base_pose
+    out[:, 6:] = bend.reshape(len(rings), ROW_LENGTH - 6)
+    return np.asarray(np.clip(out, -64, 64), np.float32)
+
+
+def around(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Smooth [anchors, n] along each ring: neighbours on one ring move alike."""
+    ring = values.reshape(len(RING_FRACTIONS), RAYS, -1)
+    smooth = (np.roll(ring, 1, 1) + 2 * ring + np.roll(ring, -1, 1)) / 4
+    return np.asarray(smooth.reshape(values.shape))
