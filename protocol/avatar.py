@@ -63,6 +63,10 @@ MAX_APPEARANCE: Final = 512
 MAX_RING_VALUES: Final = 32_000
 
 
+class ExpiredError(WireError):
+    """The avatar is in order, but its owner limited it to a time that has passed."""
+
+
 class Signer(Protocol):
     """Whatever holds an Ed25519 private key."""
 
@@ -150,7 +154,8 @@ class FirstLayer:
 
     def serialize(self) -> bytes:
         """Return the layer's bytes. Raises `WireError` for an appearance code that is too long or not finite."""
-        code = self.appearance.astype(">f2")
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            code = self.appearance.astype(">f2")
         if code.ndim != 1 or code.size > MAX_APPEARANCE or not np.isfinite(code).all():
             raise WireError(
                 f"appearance code of shape {code.shape}, expected at most {MAX_APPEARANCE} finite values"
@@ -380,7 +385,7 @@ class Head:
     manifest: Manifest
 
     @staticmethod
-    def size_of(start: bytes) -> int:
+    def size_of(start: bytes | bytearray) -> int:
         """Return how many bytes the head has, from the first 12 or more of them. Raises `WireError`."""
         if len(start) < 12:
             raise WireError(f"an avatar begins with at least {HEAD.size} bytes, got {len(start)}")
@@ -414,7 +419,7 @@ class Head:
             ) from None
         manifest = Manifest.parse(signed)
         if manifest.expires_unix_s is not None and now_unix_s >= manifest.expires_unix_s:
-            raise WireError("the avatar has expired: its owner has to enrol again")
+            raise ExpiredError("the avatar has expired: its owner has to enrol again")
         first = len(data) + manifest.layers[0].size
         if first > MAX_FIRST_BYTES:
             raise WireError(f"head and first layer are {first} bytes, expected at most {MAX_FIRST_BYTES}")
