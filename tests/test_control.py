@@ -197,7 +197,7 @@ def test_refused_on_the_way_out_too() -> None:
         {"protocol": 256},
     ):
         with pytest.raises(WireError):
-            dataclasses.replace(HELLO, **change)  # type: ignore[arg-type]
+            dataclasses.replace(HELLO, **change)
 
 
 def test_transcripts_differ_for_every_part() -> None:
