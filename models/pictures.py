@@ -2,7 +2,6 @@
 
 import io
 
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
