@@ -29,7 +29,6 @@ MAX_CONTROL_BYTES: Final = 1024  # so that a message is one SCTP packet
 MAX_KIND: Final = 127
 MAX_LIST: Final = 16
 CHALLENGE_BYTES: Final = 32
-FINGERPRINT_BYTES: Final = 32
 
 PROOF_CONTEXT: Final = b"mien owner proof 1\0"
 
@@ -68,17 +67,19 @@ class AudioCodec(IntEnum):
     OPUS = 0
 
 
-class Refusal(IntEnum):
-    """Why an avatar is not shown. A reason from a later version is an unnamed number."""
+class Verdict(IntEnum):
+    """What became of an offered avatar. A verdict from a later version is an unnamed number: not shown."""
 
-    UNWANTED = 0
-    SIGNATURE = 1  # or a hash, or the format: the file is not what its owner signed
-    EXPIRED = 2
-    USE = 3  # the owner did not permit this use
-    TEST_FIXTURE = 4  # a test picture outside loopback
-    NOT_OWNER = 5  # the sender could not prove that it holds the owner's key
-    MODEL = 6  # made for another face model
-    SIZE = 7
+    SHOWN = 0
+    DECLINED = 1  # the person, or the settings, said no
+    DAMAGED = 2  # the signature or a hash does not verify, or the format is not kept
+    EXPIRED = 3
+    NOT_PERMITTED = (
+        4  # the consent or the permitted uses do not cover this call, as a test picture's outside loopback
+    )
+    TOO_MUCH = 5  # more bytes than this receiver keeps
+    NOT_OWNER = 6  # the sender did not prove that it holds the owner's key
+    MODEL = 7  # made for another face model
 
 
 class ByeReason(IntEnum):
@@ -246,31 +247,10 @@ class StreamStart(ControlMessage):
 
 
 @dataclass(frozen=True, slots=True)
-class AvatarOffer(ControlMessage):
-    """Names the sender's avatar, so that it is sent only where it is not known.
-
-    `owner` is the SHA-256 of the owner's Ed25519 public key, `manifest_bytes` the size of the signed manifest,
-    `total_bytes` that of the manifest and all layers.
-    """
+class OwnerProof(ControlMessage):
+    """Proves that the sender holds the key of the avatar that it offers: `signature` is over `proof_transcript`."""
 
     KIND: ClassVar[int] = 3
-    CHECKS: ClassVar[dict[str, Check]] = {
-        "avatar_id": _bytes(32),
-        "owner": _bytes(FINGERPRINT_BYTES),
-        "manifest_bytes": _U32,
-        "total_bytes": _U32,
-    }
-    avatar_id: bytes
-    owner: bytes
-    manifest_bytes: int
-    total_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class OwnerProof(ControlMessage):
-    """Proves that the sender holds the owner's key: `signature` (Ed25519) is over `proof_transcript`."""
-
-    KIND: ClassVar[int] = 4
     CHECKS: ClassVar[dict[str, Check]] = {
         "avatar_id": _bytes(32),
         "owner_key": _bytes(32),
@@ -282,30 +262,20 @@ class OwnerProof(ControlMessage):
 
 
 @dataclass(frozen=True, slots=True)
-class AvatarAccept(ControlMessage):
-    """The offered avatar is welcome. `cached`: its bytes are here already, nothing needs to be sent."""
+class AvatarVerdict(ControlMessage):
+    """Tells the owner of an offered avatar whether it is shown; `verdict` is a number of `Verdict`."""
 
-    KIND: ClassVar[int] = 5
-    CHECKS: ClassVar[dict[str, Check]] = {"avatar_id": _bytes(32), "cached": _flag}
+    KIND: ClassVar[int] = 4
+    CHECKS: ClassVar[dict[str, Check]] = {"avatar_id": _bytes(32), "verdict": _U8}
     avatar_id: bytes
-    cached: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AvatarRefuse(ControlMessage):
-    """The offered avatar is not shown; `reason` is a number of `Refusal`."""
-
-    KIND: ClassVar[int] = 6
-    CHECKS: ClassVar[dict[str, Check]] = {"avatar_id": _bytes(32), "reason": _U8}
-    avatar_id: bytes
-    reason: int
+    verdict: int
 
 
 @dataclass(frozen=True, slots=True)
 class RungSwitch(ControlMessage):
     """From now on the sender is to be shown on this rung. `camera_live`: its camera's pixels are being sent."""
 
-    KIND: ClassVar[int] = 7
+    KIND: ClassVar[int] = 5
     CHECKS: ClassVar[dict[str, Check]] = {"rung": _rung, "reason": _U8, "camera_live": _flag}
     rung: Rung
     reason: int
@@ -316,7 +286,7 @@ class RungSwitch(ControlMessage):
 class RecordingNotice(ControlMessage):
     """The sender of this message records what it receives, from now on (or stops)."""
 
-    KIND: ClassVar[int] = 8
+    KIND: ClassVar[int] = 6
     CHECKS: ClassVar[dict[str, Check]] = {"active": _flag}
     active: bool
 
@@ -332,7 +302,7 @@ class ReceiverReport(ControlMessage):
     (0 and 0 where nothing was shown).
     """
 
-    KIND: ClassVar[int] = 9
+    KIND: ClassVar[int] = 7
     CHECKS: ClassVar[dict[str, Check]] = {
         "sent_us": _TIME_US,
         "echo_us": _TIME_US,
@@ -363,7 +333,7 @@ class ReceiverReport(ControlMessage):
 class Bye(ControlMessage):
     """The sender hangs up; `reason` is a number of `ByeReason`."""
 
-    KIND: ClassVar[int] = 10
+    KIND: ClassVar[int] = 8
     CHECKS: ClassVar[dict[str, Check]] = {"reason": _U8}
     reason: int
 
@@ -380,10 +350,8 @@ _KINDS: Final[dict[int, type[ControlMessage]]] = {
     for kind in (
         Hello,
         StreamStart,
-        AvatarOffer,
         OwnerProof,
-        AvatarAccept,
-        AvatarRefuse,
+        AvatarVerdict,
         RungSwitch,
         RecordingNotice,
         ReceiverReport,

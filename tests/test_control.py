@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from mien.protocol import control
 from mien.protocol.control import (
     MAX_CONTROL_BYTES,
-    AvatarAccept,
-    AvatarOffer,
-    AvatarRefuse,
+    AvatarVerdict,
     Bye,
     ControlMessage,
     Hello,
@@ -46,10 +44,8 @@ HELLO = Hello(1, "mien 0.1.0", bytes(range(32)), (0,), (0, 2, 3), (1,), (0,))
 EXAMPLES: list[ControlMessage] = [
     HELLO,
     StreamStart.of(HEADER),
-    AvatarOffer(bytes(32), bytes(32), 700, 65_000),
     OwnerProof(bytes(32), bytes(32), bytes(64)),
-    AvatarAccept(bytes(32), True),
-    AvatarRefuse(bytes(32), 5),
+    AvatarVerdict(bytes(32), 6),
     RungSwitch(Rung.VIDEO, 1, True),
     RecordingNotice(True),
     ReceiverReport(1 << 50, 0, 0, 70_000, 3, 2, 1, 900, 200_000, 1 << 40, 16_000),
@@ -59,9 +55,9 @@ EXAMPLES: list[ControlMessage] = [
 
 def test_vectors() -> None:
     assert RungSwitch(Rung.VIDEO, 1, True).serialize() == bytes.fromhex(
-        "92 07 83 a4 72756e67 03 a6 726561736f6e 01 ab 63616d6572615f6c697665 c3"
+        "92 05 83 a4 72756e67 03 a6 726561736f6e 01 ab 63616d6572615f6c697665 c3"
     )
-    assert Bye(0).serialize() == bytes.fromhex("92 0a 81 a6 726561736f6e 00")
+    assert Bye(0).serialize() == bytes.fromhex("92 08 81 a6 726561736f6e 00")
     assert HELLO.serialize() == bytes.fromhex(
         "92 01 87 a8 70726f746f636f6c 01 a8 736f667477617265 aa 6d69656e20302e312e30"
         "a9 6368616c6c656e6765 c4 20 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
@@ -137,7 +133,7 @@ json_like = leaves | st.lists(leaves, max_size=4) | st.dictionaries(names, leave
 
 @given(
     st.integers(0, 130),
-    st.dictionaries(st.sampled_from(["reason", "rung", "active", "cached", "x"]), json_like),
+    st.dictionaries(st.sampled_from(["reason", "rung", "active", "verdict", "x"]), json_like),
 )
 def test_any_msgpack(kind: int, values: dict[str, object]) -> None:
     data = msgpack.packb([kind, values])
@@ -160,25 +156,25 @@ def test_unknown_kind_is_skippable() -> None:
         (b"\x91" * 1000 + b"\0", "control message is"),  # deep nesting
         (b"\xdd\xff\xff\xff\xff", "not msgpack"),  # an array of 4 billion
         (msgpack.packb(7), "expected an array"),
-        (msgpack.packb([10, [0]]), "expected a map"),
+        (msgpack.packb([8, [0]]), "expected a map"),
         (msgpack.packb([-1, {}]), "kind of a control message is -1"),
         (msgpack.packb([True, {}]), "kind of a control message is True"),
         (msgpack.packb([128, {}]), "expected 0 to 127"),
-        (msgpack.packb([10, {}]), "'reason' is missing"),
-        (msgpack.packb([10, {"reason": 0, "more": 1}]), "'more' is missing or unknown"),
-        (msgpack.packb([10, {"reason": True}]), "expected an integer"),
-        (msgpack.packb([10, {"reason": 1.0}]), "expected an integer"),
-        (msgpack.packb([10, {"reason": 256}]), "expected 0 to 255"),
-        (msgpack.packb([10, {"reason": {"a": 1}}]), "no map inside"),
-        (msgpack.packb([10, {1: 0}]), "not msgpack"),
-        (msgpack.packb([10, {b"reason": 0}]), "not named by text"),
-        (b"\x92\x0a\x82\xa6reason\0\xa6reason\0", "stands twice"),
-        (b"\x92\x0a\x81\xa6reason\xcc\0", "shortest form"),
-        (msgpack.packb([7, {"rung": 9, "reason": 0, "camera_live": False}]), "expected one of"),
-        (msgpack.packb([7, {"reason": 0, "rung": 2, "camera_live": False}]), "shortest form"),  # order
-        (msgpack.packb([8, {"active": 1}]), "expected true or false"),
-        (msgpack.packb([5, {"avatar_id": b"short", "cached": False}]), "5 bytes, expected 32"),
-        (msgpack.packb([5, {"avatar_id": "text", "cached": False}]), "expected bytes"),
+        (msgpack.packb([8, {}]), "'reason' is missing"),
+        (msgpack.packb([8, {"reason": 0, "more": 1}]), "'more' is missing or unknown"),
+        (msgpack.packb([8, {"reason": True}]), "expected an integer"),
+        (msgpack.packb([8, {"reason": 1.0}]), "expected an integer"),
+        (msgpack.packb([8, {"reason": 256}]), "expected 0 to 255"),
+        (msgpack.packb([8, {"reason": {"a": 1}}]), "no map inside"),
+        (msgpack.packb([8, {1: 0}]), "not msgpack"),
+        (msgpack.packb([8, {b"reason": 0}]), "not named by text"),
+        (b"\x92\x08\x82\xa6reason\0\xa6reason\0", "stands twice"),
+        (b"\x92\x08\x81\xa6reason\xcc\0", "shortest form"),
+        (msgpack.packb([5, {"rung": 9, "reason": 0, "camera_live": False}]), "expected one of"),
+        (msgpack.packb([5, {"reason": 0, "rung": 2, "camera_live": False}]), "shortest form"),  # order
+        (msgpack.packb([6, {"active": 1}]), "expected true or false"),
+        (msgpack.packb([4, {"avatar_id": b"short", "verdict": 0}]), "5 bytes, expected 32"),
+        (msgpack.packb([4, {"avatar_id": "text", "verdict": 0}]), "expected bytes"),
     ],
 )
 def test_refused(data: bytes, words: str) -> None:
