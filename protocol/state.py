@@ -26,7 +26,9 @@ class FaceState:
 
     def __post_init__(self) -> None:
         if self.pose.shape != (POSE_COUNT,) or self.expression.shape != (EXPRESSION_COUNT,):
-            raise ValueError(f"pose {self.pose.shape} and expression {self.expression.shape}, expected (6,) and (30,)")
+            raise ValueError(
+                f"pose {self.pose.shape} and expression {self.expression.shape}, expected (6,) and (30,)"
+            )
 
     @classmethod
     def neutral(cls) -> "FaceState":

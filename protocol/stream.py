@@ -63,7 +63,9 @@ class StreamHeader:
         if (self.unit_px * 16).denominator != 1 or not 16 <= self.unit_px * 16 < 1 << 16:
             raise WireError(f"unit_px is {self.unit_px}, expected 1 to 4095 in steps of 1/16")
         if not (1 <= self.width <= MAX_PICTURE_PX and 1 <= self.height <= MAX_PICTURE_PX):
-            raise WireError(f"picture is {self.width} x {self.height}, expected 1 to {MAX_PICTURE_PX} each way")
+            raise WireError(
+                f"picture is {self.width} x {self.height}, expected 1 to {MAX_PICTURE_PX} each way"
+            )
 
     def serialize(self) -> bytes:
         """Return the 42 bytes."""
@@ -87,7 +89,9 @@ class StreamHeader:
         """Read a header. Raises `WireError` for anything that `serialize` would not have written."""
         if len(data) != cls.LAYOUT.size:
             raise WireError(f"stream header is {len(data)} bytes, expected {cls.LAYOUT.size}")
-        version, stream, tracker, spare, model, tables, avatar, num, den, unit, width, height = cls.LAYOUT.unpack(data)
+        version, stream, tracker, spare, model, tables, avatar, num, den, unit, width, height = (
+            cls.LAYOUT.unpack(data)
+        )
         if version != cls.VERSION:
             raise WireError(f"stream header has version {version}, expected {cls.VERSION}: update mien")
         if spare != 0:
