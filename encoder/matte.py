@@ -85,8 +85,10 @@ class GrabCutMatter:
         except cv2.error as error:  # a frame of one colour, or a face that fills it: the prior has to do
             log.info("GrabCut gave up, the matte is the prior alone: %s", str(error).strip()[:120])
         person = keep_connected(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)), mask == cv2.GC_FGD)
-        soft = cv2.GaussianBlur(person.astype(np.float32), (0, 0), 1.0)
-        return refine(rgb, np.asarray(cv2.resize(refine(small, soft), (width, height)), np.float32) / 255)
+        soft = np.asarray(cv2.GaussianBlur(person.astype(np.float32), (0, 0), 1.0), np.float32)
+        edge = refine(np.asarray(small, np.uint8), soft)
+        large = np.asarray(cv2.resize(edge, (width, height)), np.float32) / np.float32(255)
+        return refine(rgb, large)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -174,7 +176,7 @@ def keep_connected(person: NDArray[np.bool_], sure: NDArray[np.bool_]) -> NDArra
 
 def refine(rgb: NDArray[np.uint8], mask: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Draw a mask's edge (float32 [h, w], 0 to 1) to the picture's; returns uint8 [h, w]."""
-    guide = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    guide = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.float32) / np.float32(255)
     radius = max(1, round(GUIDE_RADIUS_PX * max(rgb.shape[:2]) / MATTE_PX))
     return np.rint(255 * np.clip(guided_filter(guide, mask, radius), 0, 1)).astype(np.uint8)
 
@@ -186,8 +188,8 @@ def guided_filter(guide: NDArray[np.float32], mask: NDArray[np.float32], radius:
         return np.asarray(cv2.blur(values, (2 * radius + 1, 2 * radius + 1)), np.float32)
 
     guide_mean, mask_mean = mean(guide), mean(mask)
-    variance = mean(guide * guide) - guide_mean * guide_mean
-    covariance = mean(guide * mask) - guide_mean * mask_mean
-    slope = covariance / (variance + GUIDE_SOFTNESS)
-    offset = mask_mean - slope * guide_mean
+    variance = mean(np.asarray(guide * guide, np.float32)) - guide_mean * guide_mean
+    covariance = mean(np.asarray(guide * mask, np.float32)) - guide_mean * mask_mean
+    slope = np.asarray(covariance / (variance + GUIDE_SOFTNESS), np.float32)
+    offset = np.asarray(mask_mean - slope * guide_mean, np.float32)
     return np.asarray(mean(slope) * guide + mean(offset), np.float32)

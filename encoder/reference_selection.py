@@ -1,0 +1,198 @@
+"""Chooses which frames of an enrolment become reference pictures: sharp ones that cover what the face did.
+
+A frame is a point in a space of what the eye notices: the head's turn, the opening of mouth and lids, the mouth's
+width, the brows, the gaze. Frames are thinned until no two are nearer than a step, so that a minute of
+listening does not outvote one blink; then the references are those points to which all others are
+nearest (k-medoids), the first one being the most central: frontal, eyes open, mouth nearly closed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.encoder.appearance import FrameQuality
+
+THINNING_STEP: Final = 0.35  # in the weighted space, where 1 is a difference that everybody sees
+MAX_POINTS: Final = 400
+SHARP_ENOUGH: Final = 0.55  # of the clip's upper quartile
+MAX_CLIPPED: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One axis of the space. `step` is how much of it counts as 1."""
+
+    name: str
+    step: float
+
+
+FEATURES: Final = (
+    Feature("yaw", 10.0),  # degrees, positive: the nose points to the viewer's right
+    Feature("pitch", 10.0),  # degrees, positive: the nose points down
+    Feature("roll", 20.0),  # degrees, positive: clockwise as the viewer sees it
+    Feature("mouth_open", 0.12),  # gap of the inner lips / inter-pupil distance
+    Feature("mouth_width", 0.12),  # corner to corner / inter-pupil distance
+    Feature("lids_left", 0.12),  # lid gap / eye width; left is the viewer's
+    Feature("lids_right", 0.12),
+    Feature("brows", 0.08),  # brow height above the eye corners / inter-pupil distance
+    Feature("gaze_x", 0.16),  # iris from the middle of the eye / eye width
+    Feature("gaze_y", 0.16),
+)
+NAMES: Final = tuple(feature.name for feature in FEATURES)
+
+
+def face_features(shapes: NDArray[np.floating], rotations: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return float32 [T, 10], in the units of `FEATURES`.
+
+    `shapes` [T, 478, 3] are landmarks brought back to model space (head upright and frontal, inter-pupil
+    distance about 1), `rotations` [T, 3, 3] the head's rotation in each frame.
+    """
+    s = np.asarray(shapes, np.float64)
+    r = np.asarray(rotations, np.float64)
+    nose = -r[:, :, 2]  # where the face's front, -z of model space, points
+    yaw = np.degrees(np.arctan2(nose[:, 0], -nose[:, 2]))
+    pitch = np.degrees(np.arctan2(nose[:, 1], -nose[:, 2]))
+    roll = np.degrees(np.arctan2(r[:, 1, 0], r[:, 0, 0]))
+
+    def distance(a: int, b: int) -> NDArray[np.float64]:
+        return np.asarray(np.linalg.norm(s[:, a, :2] - s[:, b, :2], axis=1))
+
+    corners = s[:, [33, 133, 362, 263], 1].mean(1)
+    brows = corners - s[:, [105, 66, 334, 296], 1].mean(1)
+    left_width, right_width = distance(33, 133), distance(362, 263)
+    middles = (s[:, [33, 362]] + s[:, [133, 263]]) / 2
+    gaze = (
+        (s[:, [468, 473], :2] - middles[:, :, :2]) / np.stack([left_width, right_width], 1)[:, :, None]
+    ).mean(1)
+    columns = [
+        yaw,
+        pitch,
+        roll,
+        distance(13, 14),
+        distance(61, 291),
+        distance(159, 145) / left_width,
+        distance(386, 374) / right_width,
+        brows,
+        gaze[:, 0],
+        gaze[:, 1],
+    ]
+    return np.stack(columns, 1).astype(np.float32)
+
+
+def usable(qualities: Sequence[FrameQuality]) -> NDArray[np.bool_]:
+    """Return which frames are sharp and well exposed compared with the clip's better ones, bool [T]; one at least."""
+    sharpness = np.array([q.sharpness for q in qualities])
+    clipped = np.array([q.clipped for q in qualities])
+    exposure = np.array([q.exposure for q in qualities])
+    good = sharpness >= SHARP_ENOUGH * np.quantile(sharpness, 0.75)
+    good &= clipped <= max(MAX_CLIPPED, float(np.quantile(clipped, 0.5)))
+    good &= np.abs(exposure - np.median(exposure)) <= 0.15
+    if not good.any():
+        good[int(np.argmax(sharpness))] = True
+    return np.asarray(good)
+
+
+def select_references(
+    features: NDArray[np.float32], qualities: Sequence[FrameQuality], *, count: int
+) -> list[int]:
+    """Return up to `count` frame numbers, the most central first, then in the order of what each adds.
+
+    Fewer come back where the clip shows fewer different faces. Raises `ValueError` without a frame.
+    """
+    if not len(features) or len(features) != len(qualities):
+        raise ValueError(f"{len(features)} frames and {len(qualities)} qualities")
+    scaled = _scaled(features)
+    sharpness = np.array([q.sharpness for q in qualities])
+    pool = np.flatnonzero(usable(qualities))
+    centre = central_frame(features, qualities, pool)
+    points = thin(scaled, pool, sharpness, keep=centre)
+    return _cover(scaled, points, centre, count)
+
+
+def central_frame(
+    features: NDArray[np.float32], qualities: Sequence[FrameQuality], pool: NDArray[np.intp]
+) -> int:
+    """Return the frame of `pool` that is most frontal, with open eyes, a nearly closed mouth, gaze ahead, and sharp."""
+    f = dict(zip(NAMES, features[pool].T.astype(np.float64), strict=True))
+    sharpness = np.log1p([qualities[i].sharpness for i in pool])
+    lids = np.minimum(f["lids_left"], f["lids_right"])
+    cost = (f["yaw"] / 10) ** 2 + ((f["pitch"] - np.median(f["pitch"])) / 10) ** 2 + (f["pitch"] / 25) ** 2
+    cost += (f["roll"] / 15) ** 2
+    # Wide eyes are as wrong as narrow ones: the usual open eye is the upper half's median.
+    cost += ((lids - np.quantile(lids, 0.75)) / 0.06) ** 2
+    cost += (np.maximum(0, f["mouth_open"] - 0.03) / 0.05) ** 2
+    cost += ((f["mouth_width"] - np.median(f["mouth_width"])) / 0.15) ** 2
+    cost += ((f["brows"] - np.median(f["brows"])) / 0.08) ** 2
+    cost += ((f["gaze_x"] - np.median(f["gaze_x"])) / 0.12) ** 2
+    cost -= 1.0 * (sharpness - np.median(sharpness))
+    return int(pool[int(np.argmin(cost))])
+
+
+def thin(
+    scaled: NDArray[np.float64], pool: NDArray[np.intp], sharpness: NDArray[np.float64], *, keep: int
+) -> NDArray[np.intp]:
+    """Return frames of `pool` no two of which are nearer than `THINNING_STEP`; the sharper one stays, and `keep`."""
+    order = pool[np.argsort(-sharpness[pool], kind="stable")]
+    kept = [keep]
+    step = THINNING_STEP**2
+    for index in order:
+        if len(kept) >= MAX_POINTS:
+            break
+        if (((scaled[kept] - scaled[index]) ** 2).sum(1)).min() > step:
+            kept.append(int(index))
+    return np.array(kept)
+
+
+def coverage(
+    features: NDArray[np.float32], chosen: Sequence[int]
+) -> dict[str, tuple[float, float, float, float]]:
+    """Return per feature (least and greatest of the clip's 1 to 99 %, least and greatest of the chosen frames)."""
+    low, high = np.quantile(features, [0.01, 0.99], axis=0)
+    mine = features[list(chosen)]
+    return {
+        name: (float(low[i]), float(high[i]), float(mine[:, i].min()), float(mine[:, i].max()))
+        for i, name in enumerate(NAMES)
+    }
+
+
+def _scaled(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the space: each feature in its steps, held within the clip's own 1 to 99 %: no pull from outliers."""
+    low, high = np.quantile(features, [0.01, 0.99], axis=0)
+    return np.asarray(np.clip(features, low, high) / np.array([f.step for f in FEATURES]), np.float64)
+
+
+def _cover(scaled: NDArray[np.float64], points: NDArray[np.intp], first: int, count: int) -> list[int]:
+    """k-medoids under squared distance, the first one fixed: greedy, then swaps while they help."""
+    place = scaled[points]
+    gap = ((place[:, None] - place[None]) ** 2).sum(2)
+    start = int(np.flatnonzero(points == first)[0])
+    chosen = [start]
+    while len(chosen) < min(count, len(points)):
+        nearest = gap[chosen].min(0)
+        chosen.append(int(np.argmin(np.minimum(gap, nearest).sum(1))))
+    for _ in range(10):
+        better = False
+        for slot in range(1, len(chosen)):
+            rest = [c for i, c in enumerate(chosen) if i != slot]
+            nearest = gap[rest].min(0)
+            cost = np.minimum(gap, nearest).sum(1)
+            best = int(np.argmin(cost))
+            if cost[best] < cost[chosen[slot]] - 1e-9 and best not in chosen:
+                chosen[slot], better = best, True
+        if not better:
+            break
+    return [int(points[i]) for i in _by_use(gap, chosen)]
+
+
+def _by_use(gap: NDArray[np.float64], chosen: list[int]) -> list[int]:
+    """Order the chosen so that each next one helps most: a slow link shows the difference early."""
+    ordered, rest = [chosen[0]], list(chosen[1:])
+    while rest:
+        nearest = gap[ordered].min(0)
+        best = min(rest, key=lambda c: float(np.minimum(gap[c], nearest).sum()))
+        ordered.append(best)
+        rest.remove(best)
+    return ordered
