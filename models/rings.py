@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.models.rotation import rotation_matrix
 from mien.models.topology import FACE_OVAL
 from mien.protocol.errors import WireError
 from mien.protocol.state import POSE_COUNT
@@ -39,19 +40,9 @@ def check_rings(rings: NDArray[np.float32]) -> None:
         raise WireError("ring anchors have a share of head motion outside 0 to 1")
 
 
-def rotation_matrix(vector: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the 3 x 3 matrix of a rotation vector (Rodrigues)."""
-    x, y, z = (float(value) for value in vector)
-    angle = float(np.sqrt(x * x + y * y + z * z))
-    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    if angle < 1e-8:
-        return np.asarray(np.eye(3) + k)
-    return np.asarray(np.eye(3) + np.sin(angle) / angle * k + (1 - np.cos(angle)) / angle**2 * (k @ k))
-
-
 def ring_positions(rings: NDArray[np.float32], pose: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return where the anchors are at `pose`: float32 [anchors, 2], units of unit_px from the picture's centre."""
-    head = np.exp(float(pose[3])) * rings[:, :3] @ rotation_matrix(pose[:3])[:2].T + pose[4:6]
+    head = np.exp(float(pose[3])) * rings[:, :3] @ rotation_matrix(np.asarray(pose[:3], np.float64))[:2].T + pose[4:6]
     bend = rings[:, 6:].reshape(-1, 2, POSE_COUNT) @ pose
     return np.asarray(rings[:, 3:4] * head + rings[:, 4:6] + bend, np.float32)
 
@@ -99,7 +90,7 @@ def assemble(
 
     `depth` [anchors] is the model-space z that turns with the head, `share` [anchors] is w.
     """
-    rotation, scale = rotation_matrix(pose[:3]), float(np.exp(pose[3]))
+    rotation, scale = rotation_matrix(np.asarray(pose[:3], np.float64)), float(np.exp(pose[3]))
     flat = (place - pose[4:6]) / scale
     # Solve (R v)[:2] = flat with v_z = depth.
     v_xy = np.linalg.solve(rotation[:2, :2], (flat - depth[:, None] * rotation[:2, 2]).T).T

@@ -1,0 +1,104 @@
+"""Which reference shows through where: weights per vertex from the distance of pose and expression.
+
+A pure function of the present shape and pose: the same state gives the same weights, whatever came before,
+so a replay that starts in the middle shows what was shown. Weights fall off steeply, so one reference (two
+at a border between them) paints a region: averaging many would blur it.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.models.rotation import rotation_matrix
+from mien.models.topology import (
+    EYE_A,
+    EYE_B,
+    INNER_LIPS,
+    LIDS,
+    OUTER_LIPS,
+    REGION_NAMES,
+    load_topology,
+)
+from mien.protocol.state import LANDMARK_COUNT
+
+# What one unit of (squared) distance is, per measure: a turn of the head in radians, a mean displacement of
+# a region's vertices in model units.
+TURN_RAD: Final = 0.10
+ROLL_SHARE: Final = 0.25
+REGION_UNIT: Final = 0.025
+# How much the turn of the head counts for a region beside its own shape.
+REGION_TURN: Final = 0.35
+# And how much the rest of the face: little, so that regions agree where their own shape leaves it open.
+REGION_WHOLE: Final = 0.1
+SKIN_SHAPE: Final = 0.15
+# A reference whose opening (mouth, eye) is narrower than the present one cannot show what is inside.
+LACK_PENALTY: Final = 1.5
+SHARPNESS: Final = 1.2
+FLOOR: Final = 0.02
+
+_TOPOLOGY = load_topology()
+_REGION_VERTICES: Final = (
+    np.array([*INNER_LIPS, *OUTER_LIPS]),
+    np.array([*EYE_A, *range(468, 473)]),
+    np.array([*EYE_B, *range(473, 478)]),
+    np.flatnonzero(_TOPOLOGY.regions[:, 3] > 0.5),
+)
+_OPENINGS: Final = ((13, 14), *LIDS, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blender:
+    """The references' shapes [r, 478, 3] (model space, expression included) and rotation vectors [r, 3]."""
+
+    shapes: NDArray[np.float64]
+    turns: NDArray[np.float64]
+
+    def weights(
+        self, shape: NDArray[np.floating], turn: NDArray[np.floating], vertex_count: int
+    ) -> NDArray[np.float32]:
+        """Return float32 [vertex_count, r], rows summing to 1, for a present shape [478, 3] and rotation [3].
+
+        Vertices beyond the landmarks (rings) take the skin's weights.
+        """
+        turned = self.turn_distance(turn)
+        regions = np.stack([self.region_distance(i, shape) for i in range(len(REGION_NAMES))])
+        whole = regions.mean(0)
+        skin = soft_choice(turned + SKIN_SHAPE * whole)
+        regions = regions + REGION_TURN * turned + REGION_WHOLE * whole
+        out = np.tile(skin, (vertex_count, 1))
+        share = _TOPOLOGY.regions
+        chosen = np.stack([soft_choice(r) for r in regions])
+        out[:LANDMARK_COUNT] = share @ chosen + (1 - share.sum(1, keepdims=True)) * skin
+        return out.astype(np.float32)
+
+    def turn_distance(self, turn: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the squared distance [r] between head rotations, in `TURN_RAD`; roll counts little."""
+        present = rotation_matrix(np.asarray(turn, np.float64))
+        out = np.empty(len(self.turns))
+        for i, other in enumerate(self.turns):
+            between = rotation_matrix(np.asarray(other, np.float64)) @ present.T
+            facing = np.arccos(np.clip(between[2, 2], -1, 1))
+            roll = np.arctan2(between[1, 0] - between[0, 1], between[0, 0] + between[1, 1])
+            out[i] = (facing**2 + ROLL_SHARE * roll**2) / TURN_RAD**2
+        return out
+
+    def region_distance(self, region: int, shape: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the squared distance [r] of a region's shape, in `REGION_UNIT`."""
+        vertices = _REGION_VERTICES[region]
+        apart = self.shapes[:, vertices, :2] - shape[vertices, :2]
+        out = (apart**2).sum(2).mean(1)
+        if (opening := _OPENINGS[region]) is not None:
+            top, bottom = opening
+            now = shape[bottom, 1] - shape[top, 1]
+            then = self.shapes[:, bottom, 1] - self.shapes[:, top, 1]
+            out = out + LACK_PENALTY * np.maximum(now - then, 0) ** 2
+        return np.asarray(out / REGION_UNIT**2)
+
+
+def soft_choice(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn squared distances [r] into weights [r] that sum to 1; what is far from the best gets exactly 0."""
+    weight = np.exp(-SHARPNESS * (distance - distance.min()))
+    weight = np.maximum(weight - FLOOR, 0)
+    return np.asarray(weight / weight.sum())

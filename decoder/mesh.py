@@ -1,0 +1,100 @@
+"""The mesh that carries the references: 478 landmarks, rings around them, and a skirt beyond the frame.
+
+Vertices are numbered landmarks first, then `mien.models.rings` anchors, then the skirt: the border ring
+once more at twice the distance from the picture's centre, so that no corner stays empty.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.models.rings import ANCHOR_COUNT, RAYS, RING_FRACTIONS, ring_positions
+from mien.models.rotation import rotation_matrix
+from mien.models.topology import EYE_LOOPS, FACE_OVAL, IRIS_CENTRES, load_topology
+from mien.protocol.state import LANDMARK_COUNT
+
+VERTEX_COUNT: Final = LANDMARK_COUNT + ANCHOR_COUNT + RAYS
+SKIRT: Final = 2.0
+# Model-space depth of the rings: behind every landmark, so that the face covers hair it turns over.
+RING_DEPTH: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeshTriangles:
+    """uint16 [n, 3] vertex numbers: `face` (skin, mouth, eyes) over `surround` (rings and skirt)."""
+
+    face: NDArray[np.uint16]
+    surround: NDArray[np.uint16]
+
+    @property
+    def all(self) -> NDArray[np.uint16]:
+        """Surround first, then the face."""
+        return np.concatenate([self.surround, self.face])
+
+
+@cache
+def mesh_triangles() -> MeshTriangles:
+    """Return the triangles of the whole mesh."""
+    loops = [np.array(FACE_OVAL)]
+    for ring in range(len(RING_FRACTIONS) + 1):
+        loops.append(LANDMARK_COUNT + ring * RAYS + np.arange(RAYS))
+    strips = []
+    for inner, outer in pairwise(loops):
+        after_inner, after_outer = np.roll(inner, -1), np.roll(outer, -1)
+        strips += [np.stack([inner, outer, after_outer], 1), np.stack([inner, after_outer, after_inner], 1)]
+    return MeshTriangles(face=load_topology().triangles, surround=np.concatenate(strips).astype(np.uint16))
+
+
+def to_model_space(
+    landmarks: NDArray[np.floating],
+    pose: NDArray[np.floating],
+    *,
+    unit_px: float,
+    width: float,
+    height: float,
+) -> NDArray[np.float64]:
+    """Undo the projection: landmarks [478, 3] in pixels -> vertices [478, 3] in model space."""
+    centre = np.array([width / 2, height / 2, 0.0])
+    placed = (landmarks - centre) / unit_px - [pose[4], pose[5], 0.0]
+    return np.asarray(placed @ rotation_matrix(np.asarray(pose[:3], np.float64)) / np.exp(float(pose[3])))
+
+
+def place_vertices(
+    vertices: NDArray[np.floating], pose: NDArray[np.floating], rings: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return all mesh vertices [VERTEX_COUNT, 3] in units of unit_px from the picture's centre; z grows away.
+
+    `vertices` [478, 3] in model space (expression included), `pose` [6], `rings` as in `mien.models.rings`.
+    """
+    scale = float(np.exp(pose[3]))
+    out = np.full((VERTEX_COUNT, 3), RING_DEPTH * scale)
+    face = scale * vertices @ rotation_matrix(np.asarray(pose[:3], np.float64)).T
+    face[:, :2] += pose[4:6]
+    for loop, centre in zip(EYE_LOOPS, IRIS_CENTRES, strict=True):
+        face[centre] = keep_inside(face[centre], face[list(loop)])
+    out[:LANDMARK_COUNT] = face
+    anchors = ring_positions(rings, pose)
+    out[LANDMARK_COUNT:-RAYS, :2] = anchors
+    out[-RAYS:, :2] = SKIRT * anchors[-RAYS:]
+    return out
+
+
+def keep_inside(point: NDArray[np.float64], loop: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move an iris centre [3] into its eye opening [16, 3] (corner, lower lid, corner, upper lid), if it left it.
+
+    Lids that close on an iris push it between them; without this the fan of triangles would fold outwards.
+    """
+    lower, upper = loop[:9], np.roll(loop[::-1], 1, 0)[:9]
+    order = np.argsort(lower[:, 0])
+    x = float(np.clip(point[0], lower[order[1], 0], lower[order[-2], 0]))
+    bottom = float(np.interp(x, lower[order, 0], lower[order, 1]))
+    order = np.argsort(upper[:, 0])
+    top = float(np.interp(x, upper[order, 0], upper[order, 1]))
+    margin = 0.2 * max(bottom - top, 0.0)
+    middle = (bottom + top) / 2
+    y = float(np.clip(point[1], top + margin, bottom - margin)) if bottom > top else middle
+    return np.array([x, y, point[2]])

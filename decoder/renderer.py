@@ -1,0 +1,122 @@
+"""An avatar and a face's state in, a picture out."""
+
+import logging
+from typing import Final, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.decoder.framing import Framing
+from mien.decoder.numpy_renderer import NumpyRenderer
+from mien.decoder.scene import MAX_REFERENCES, Drawing, ReferencePicture, Scene
+from mien.models.face_model import FaceModel
+from mien.models.fit import Fitter
+from mien.models.pictures import decode_picture
+from mien.models.rings import check_rings
+from mien.protocol.avatar import Avatar
+from mien.protocol.errors import MienError
+from mien.protocol.state import FaceState
+
+logger = logging.getLogger(__name__)
+
+Backend = Literal["auto", "gl", "numpy"]
+BACKENDS: Final = ("auto", "gl", "numpy")
+
+
+class Painter(Protocol):
+    """Draws a posed scene."""
+
+    device: str
+
+    def draw(self, drawing: Drawing) -> NDArray[np.uint8]:
+        """Return RGB uint8 [height, width, 3]."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class Renderer:
+    """Draws an avatar in any state, everything but the badge (`mien.decoder.compositor`). One thread at a time.
+
+    The picture is a pure function of avatar, size and state. A state that is not tracked repeats the last one
+    the sender saw, so it simply holds.
+    """
+
+    def __init__(
+        self,
+        avatar: Avatar,
+        model: FaceModel,
+        *,
+        width: int,
+        height: int,
+        stream: Framing | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        """Prepare the references. `width` x `height` is the picture to draw.
+
+        `stream` is the framing that the states are relative to (`StreamHeader`'s unit_px, width, height);
+        without it, the avatar's own. Raises `MienError` where `backend="gl"` finds no EGL.
+        """
+        framing = Framing(float(avatar.unit_px), avatar.width, avatar.height)
+        rings = avatar.rings
+        if rings is not None:
+            check_rings(rings)
+        self.width, self.height = width, height
+        self._model, self._neutral = model, avatar.neutral
+        self._scene = Scene(
+            read_references(avatar, model, framing),
+            framing=framing,
+            rings=rings,
+            stream=stream or framing,
+            width=width,
+            height=height,
+        )
+        self.backend, self._painter = open_painter(self._scene, backend)
+
+    @property
+    def device(self) -> str:
+        """What draws: the OpenGL device's name, or NumPy."""
+        return self._painter.device
+
+    def render(self, state: FaceState) -> NDArray[np.uint8]:
+        """Return the picture of a state: RGB uint8 [height, width, 3], not to be written to."""
+        shape = self._model.vertices(self._neutral, state.expression)
+        return self._painter.draw(self._scene.draw(shape, state.pose))
+
+    def close(self) -> None:
+        """Free the GL context."""
+        self._painter.close()
+
+
+def read_references(avatar: Avatar, model: FaceModel, framing: Framing) -> list[ReferencePicture]:
+    """Decode an avatar's references and fit each one's state."""
+    fitter = Fitter(
+        model, avatar.neutral, unit_px=framing.unit_px, width=framing.width, height=framing.height
+    )
+    out = []
+    for reference in avatar.references[:MAX_REFERENCES]:
+        rgb = decode_picture(reference.picture)
+        landmarks = reference.landmarks * (framing.width / rgb.shape[1])
+        state = fitter.fit(landmarks.astype(np.float32))
+        shape = model.vertices(avatar.neutral, state.expression)
+        out.append(ReferencePicture(rgb, landmarks, state.pose, shape))
+    return out
+
+
+def open_painter(scene: Scene, backend: Backend) -> tuple[Literal["gl", "numpy"], Painter]:
+    """Return the painter that was asked for; "auto" falls back to NumPy, and says so."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, expected one of {BACKENDS}")
+    if backend == "numpy":
+        return "numpy", NumpyRenderer(scene)
+    try:
+        from mien.decoder.gl_renderer import GlRenderer
+
+        return "gl", GlRenderer(scene)
+    except Exception as error:  # moderngl raises bare Exception where there is no EGL
+        if backend == "gl":
+            raise MienError(
+                f"no OpenGL here ({error}): on Debian install libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri"
+            ) from error
+        logger.warning("no OpenGL here (%s): drawing with NumPy, a few frames a second", error)
+        return "numpy", NumpyRenderer(scene)

@@ -1,0 +1,135 @@
+"""What a renderer draws: an avatar's references laid out as textures, and the posed mesh of one instant."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mien.decoder.blend import Blender
+from mien.decoder.framing import Framing, reframe
+from mien.decoder.mesh import VERTEX_COUNT, place_vertices, to_model_space
+from mien.models.rings import default_rings
+from mien.protocol.state import LANDMARK_COUNT
+
+MAX_REFERENCES: Final = 8  # what the shader has room for
+# Textures up to this many times the drawn size keep the picture sharp; beyond that they would alias.
+TEXTURE_SHARE: Final = 1.0
+# What can be drawn: a turn of the head, log of its scale, its way from the centre, a vertex's from the origin.
+MAX_TURN_RAD: Final = 1.4
+MAX_LOG_SCALE: Final = 1.5
+MAX_SHIFT: Final = 12.0
+SHAPE_REACH: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferencePicture:
+    """A decoded reference: RGB uint8 [h, w, 3] of the enrolment framing at any size, its landmarks and its fit.
+
+    `landmarks` [478, 3] are pixels of the enrolment framing, `pose` [6] their fitted pose there, `shape`
+    [478, 3] the model's own shape at the fitted expression, in model space.
+    """
+
+    rgb: NDArray[np.uint8]
+    landmarks: NDArray[np.floating]
+    pose: NDArray[np.floating]
+    shape: NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawing:
+    """One instant, ready to draw.
+
+    `positions` float32 [v, 3] are pixels of the output (z grows away from the camera), `weights` float32
+    [v, r] say how much each reference paints at each vertex.
+    """
+
+    positions: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+class Scene:
+    """The avatar's side of every drawing: textures, where each vertex lies in them, how the mesh is posed."""
+
+    def __init__(
+        self,
+        references: Sequence[ReferencePicture],
+        *,
+        framing: Framing,
+        rings: NDArray[np.float32] | None,
+        stream: Framing,
+        width: int,
+        height: int,
+    ) -> None:
+        if not references:
+            raise ValueError("an avatar without reference pictures cannot be drawn")
+        references = references[:MAX_REFERENCES]
+        self.framing, self.stream, self.width, self.height = framing, stream, width, height
+        first = references[0]
+        self.rings = rings if rings is not None else default_rings(
+            first.landmarks.astype(np.float32), first.pose,
+            unit_px=framing.unit_px, width=framing.width, height=framing.height,
+        )  # fmt: skip
+        zoom = max(width / stream.width, height / stream.height) / stream.fitted_into(framing)
+        self.unit_px = framing.unit_px * zoom
+        self.textures = lay_out([r.rgb for r in references], framing, zoom)
+        own = [
+            to_model_space(
+                r.landmarks, r.pose, unit_px=framing.unit_px, width=framing.width, height=framing.height
+            )
+            for r in references
+        ]
+        self.residuals = np.stack([o - r.shape for o, r in zip(own, references, strict=True)])
+        self.uv = np.stack([self.reference_uv(o, r.pose) for o, r in zip(own, references, strict=True)], 1)
+        self.blender = Blender(
+            np.stack([r.shape for r in references]), np.stack([r.pose[:3] for r in references])
+        )
+
+    def reference_uv(self, shape: NDArray[np.floating], pose: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return where the vertices lie in a reference: float32 [v, 2], 0 to 1 across the picture."""
+        place = place_vertices(shape, pose, self.rings)[:, :2] * self.framing.unit_px
+        return np.asarray(place / [self.framing.width, self.framing.height] + 0.5, np.float32)
+
+    def draw(self, shape: NDArray[np.floating], pose: NDArray[np.floating]) -> Drawing:
+        """Pose the mesh: `shape` [478, 3] in model space (expression included), `pose` [6] of the stream."""
+        pose = reframe(within_reach(pose), self.stream, self.framing)
+        shape = np.clip(np.nan_to_num(shape), -SHAPE_REACH, SHAPE_REACH)
+        weights = self.blender.weights(shape, pose[:3], VERTEX_COUNT)
+        kept = np.einsum("vr,rvd->vd", weights[:LANDMARK_COUNT], self.residuals)
+        place = place_vertices(shape + kept, pose, self.rings) * self.unit_px
+        place[:, :2] += [self.width / 2, self.height / 2]
+        return Drawing(place.astype(np.float32), weights)
+
+    @classmethod
+    def raw(cls, references: Sequence[ReferencePicture], framing: Framing, width: int, height: int) -> Self:
+        """Return a scene whose stream has the enrolment's own framing."""
+        return cls(references, framing=framing, rings=None, stream=framing, width=width, height=height)
+
+
+def within_reach(pose: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the nearest pose [6] that can be drawn: whatever a peer sends, numbers stay sane."""
+    out = np.nan_to_num(np.array(pose, np.float64))
+    angle = float(np.linalg.norm(out[:3]))
+    out[:3] *= min(1.0, MAX_TURN_RAD / max(angle, 1e-9))
+    out[3] = np.clip(out[3], -MAX_LOG_SCALE, MAX_LOG_SCALE)
+    out[4:] = np.clip(out[4:], -MAX_SHIFT, MAX_SHIFT)
+    return out
+
+
+def lay_out(pictures: Sequence[NDArray[np.uint8]], framing: Framing, zoom: float) -> NDArray[np.uint8]:
+    """Return the references at one size, uint8 [r, h, w, 3]: the largest there is, but not above the drawn size."""
+    wanted = min(
+        max(p.shape[1] for p in pictures) / framing.width,
+        max(zoom * TEXTURE_SHARE, 16 / framing.width),
+    )
+    size = max(2, round(framing.width * wanted)), max(2, round(framing.height * wanted))
+    return np.stack([resized(p, size) for p in pictures])
+
+
+def resized(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an RGB picture at (width, height)."""
+    if (rgb.shape[1], rgb.shape[0]) == size:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS), np.uint8)

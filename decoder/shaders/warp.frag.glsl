@@ -1,0 +1,20 @@
+// Mixes the references by their weights; a reference of no weight is not sampled.
+
+uniform sampler2DArray u_references;
+
+in vec4 v_weight_0, v_weight_1;
+in vec4 v_uv_01, v_uv_23, v_uv_45, v_uv_67;
+
+out vec4 f_colour;
+
+vec4 painted(float weight, vec2 uv, float layer) {
+    return weight > 0.0 ? weight * vec4(textureLod(u_references, vec3(uv, layer), 0.0).rgb, 1.0) : vec4(0.0);
+}
+
+void main() {
+    vec4 sum = painted(v_weight_0.x, v_uv_01.xy, 0.0) + painted(v_weight_0.y, v_uv_01.zw, 1.0)
+             + painted(v_weight_0.z, v_uv_23.xy, 2.0) + painted(v_weight_0.w, v_uv_23.zw, 3.0)
+             + painted(v_weight_1.x, v_uv_45.xy, 4.0) + painted(v_weight_1.y, v_uv_45.zw, 5.0)
+             + painted(v_weight_1.z, v_uv_67.xy, 6.0) + painted(v_weight_1.w, v_uv_67.zw, 7.0);
+    f_colour = vec4(sum.rgb / max(sum.a, 0.001), 1.0);
+}

@@ -1,0 +1,99 @@
+"""The compositor: the badge is there whatever is asked, fades are exact, video never stands in."""
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mien.decoder.badge import Badge, letter_height, text_plate
+from mien.decoder.compositor import FADE_US, Compositor, Layer
+
+GREY = {Layer.AVATAR: 60, Layer.VIDEO: 200, Layer.STILL: 120}
+
+
+def plain(level: int, width: int = 256, height: int = 256) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def pictures(*layers: Layer) -> dict[Layer, NDArray[np.uint8]]:
+    return {layer: plain(GREY[layer]) for layer in layers}
+
+
+def badge_area(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height = picture.shape[0]
+    return picture[height - 2 * letter_height(256, height) - 4 :]
+
+
+@pytest.mark.parametrize("fixture", [False, True])
+@pytest.mark.parametrize("size", [(256, 256), (512, 288), (128, 96)])
+def test_the_badge_is_in_every_picture(fixture: bool, size: tuple[int, int]) -> None:
+    everything = list(Layer)
+    for count in range(4):
+        for present in itertools.combinations(everything, count):
+            for start, wanted, now_us in itertools.product(
+                everything, everything, (0, FADE_US // 2, FADE_US)
+            ):
+                compositor = Compositor(*size, test_fixture=fixture, layer=start)
+                compositor.show(wanted, now_us=0)
+                for status in ("", "connection lost", "x" * 500):
+                    out = compositor.compose(pictures(*present), now_us=now_us, status=status)
+                    assert out.shape == (size[1], size[0], 3)
+                    low = out[out.shape[0] // 2 :]
+                    assert low.max() > 240, "white letters"
+                    assert low.min() < 100, "on a dark plate"
+
+
+def test_the_badge_says_what_is_seen() -> None:
+    def badge(compositor: Compositor, now_us: int, *present: Layer) -> Badge:
+        out = compositor.compose(pictures(*present), now_us=now_us)
+        for candidate in Badge:
+            plate = text_plate(candidate.value, letter_height(256, 256), 256)
+            letters = np.argwhere(plate[:, :, :3].min(2) == 255)
+            gap = round(0.5 * letter_height(256, 256))
+            there = letters + [256 - gap - plate.shape[0], gap]
+            white = out.min(2) == 255
+            if white[there[:, 0], there[:, 1]].all() and white.sum() == len(letters):
+                return candidate
+        raise AssertionError("no badge")
+
+    own = Compositor(256, 256, test_fixture=False)
+    assert badge(own, 0, Layer.AVATAR) is Badge.AVATAR
+    own.show(Layer.VIDEO, now_us=0)
+    assert badge(own, FADE_US // 2, Layer.AVATAR, Layer.VIDEO) is Badge.AVATAR  # part of it still shows
+    assert badge(own, FADE_US, Layer.AVATAR, Layer.VIDEO) is Badge.VIDEO
+    assert badge(own, FADE_US, Layer.AVATAR) is Badge.AVATAR  # no video has come: the avatar stands in
+    fixture = Compositor(256, 256, test_fixture=True)
+    fixture.show(Layer.VIDEO, now_us=0)
+    assert badge(fixture, FADE_US, Layer.VIDEO) is Badge.TEST_PICTURE
+
+
+def test_fades_start_at_one_picture_and_end_at_the_other() -> None:
+    compositor = Compositor(256, 256, test_fixture=False)
+    compositor.show(Layer.VIDEO, now_us=1_000_000)
+    levels = [
+        int(compositor.compose(pictures(*Layer), now_us=1_000_000 + part * FADE_US // 4)[100, 100, 0])
+        for part in range(5)
+    ]
+    assert levels[0] == 60 and levels[4] == 200
+    assert levels == sorted(levels) and levels[2] == 130
+
+
+def test_video_never_stands_in_for_a_missing_layer() -> None:
+    for layer in (Layer.AVATAR, Layer.STILL):
+        out = Compositor(256, 256, test_fixture=False, layer=layer).compose(pictures(Layer.VIDEO), now_us=0)
+        assert out[100, 100, 0] < 60
+
+
+def test_the_given_picture_is_not_written_to() -> None:
+    given = plain(60)
+    given.flags.writeable = False
+    Compositor(256, 256, test_fixture=False).compose({Layer.AVATAR: given}, now_us=0, status="hello")
+    assert (given == 60).all()
+
+
+def test_letters_can_be_read_at_256() -> None:
+    plate = text_plate("AVATAR", letter_height(256, 256), 256)
+    rows = np.flatnonzero((plate[:, :, :3].min(2) > 200).any(1))
+    assert rows[-1] - rows[0] >= 9  # pixels of capital height
+    assert plate[:, :, 3].max() == 255

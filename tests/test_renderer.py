@@ -1,0 +1,114 @@
+"""The renderer: shader against NumPy twin, identity warp, determinism, sizes."""
+
+from collections.abc import Iterator
+
+import moderngl
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from picture_fixtures import REFERENCE_STATES, SIZE, made_up_avatar, state
+
+from mien.decoder.blend import soft_choice
+from mien.decoder.framing import Framing, reframe
+from mien.decoder.numpy_renderer import visible_pixels
+from mien.decoder.renderer import Renderer
+from mien.models.face_model import FaceModel
+from mien.models.pictures import decode_picture
+
+
+def renderer(backend: str, size: int = SIZE) -> Renderer:
+    return Renderer(made_up_avatar(), FaceModel.load(), width=size, height=size, backend=backend)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def twin() -> Iterator[Renderer]:
+    made = renderer("numpy")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def shader() -> Iterator[Renderer]:
+    try:
+        moderngl.create_standalone_context(backend="egl").release()
+    except Exception as error:  # noqa: BLE001 - moderngl raises bare Exception
+        pytest.skip(f"no EGL: {error}")
+    made = renderer("gl")
+    yield made
+    made.close()
+
+
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return np.abs(a.astype(np.float64) - b).max(2)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [*REFERENCE_STATES, state(yaw=-0.3, x=0.4), state(yaw=0.2, pitch=0.25, expression={0: -0.1, 3: 0.1})],
+)
+def test_shader_equals_its_numpy_twin(shader: Renderer, twin: Renderer, shown) -> None:  # type: ignore[no-untyped-def]
+    apart = difference(shader.render(shown), twin.render(shown))
+    # llvmpipe keeps 8 bits of a texel's fraction; pixels on an edge may fall to either triangle
+    assert np.percentile(apart, 99) <= 3
+    assert apart.mean() < 0.8
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_reference_in_its_own_state_is_reproduced(twin: Renderer, number: int) -> None:
+    wanted = decode_picture(made_up_avatar().references[number].picture)
+    apart = difference(twin.render(REFERENCE_STATES[number]), wanted)
+    assert np.percentile(apart, 95) <= 6
+    assert apart.mean() < 2
+
+
+def test_the_head_moves_the_picture(twin: Renderer) -> None:
+    still, moved = twin.render(state()), twin.render(state(x=0.5))
+    middle = slice(SIZE // 3, 2 * SIZE // 3)
+    assert difference(still[middle, middle], moved[middle, middle]).mean() > 5
+    corners = difference(still, moved)[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.max() < 20  # the border of the frame hardly moves
+
+
+def test_the_same_state_gives_the_same_picture_whatever_came_before(twin: Renderer) -> None:
+    first = twin.render(state(yaw=0.1))
+    twin.render(state(yaw=-0.4, expression={0: 0.3}))
+    assert np.array_equal(first, twin.render(state(yaw=0.1)))
+
+
+def test_no_pixel_is_left_empty(twin: Renderer) -> None:
+    for shown in (state(yaw=0.6, x=0.8), state(pitch=-0.5, x=-0.8)):
+        drawing = twin._scene.draw(FaceModel.load().mean, shown.pose)
+        pixel, _, _ = visible_pixels(drawing.positions, SIZE, SIZE)
+        assert len(pixel) == SIZE * SIZE
+
+
+def test_any_size_shows_the_same_picture(twin: Renderer) -> None:
+    large = renderer("numpy", 2 * SIZE)
+    shown = state(yaw=0.15)
+    halved = large.render(shown).reshape(SIZE, 2, SIZE, 2, 3).mean((1, 3)).round().astype(np.uint8)
+    assert difference(halved, twin.render(shown)).mean() < 3
+
+
+def test_a_stream_of_another_framing_shows_the_same_face() -> None:
+    own, half = Framing(30.0, SIZE, SIZE), Framing(15.0, SIZE // 2, SIZE // 2)
+    pose = np.array([0.1, 0.2, 0.0, 0.3, 0.5, -0.2])
+    assert np.allclose(reframe(pose, half, own), pose)
+    assert np.allclose(reframe(pose, Framing(15.0, SIZE, SIZE), own)[3:], [0.3 - np.log(2), 0.25, -0.1])
+
+
+def test_wild_states_are_drawn_without_failing(twin: Renderer) -> None:
+    for value in (-100.0, 100.0):
+        wild = state()
+        wild.pose[:] = value
+        wild.expression[:] = value
+        assert twin.render(wild).shape == (SIZE, SIZE, 3)
+
+
+def test_far_references_get_no_weight() -> None:
+    weights = soft_choice(np.array([0.0, 0.1, 50.0]))
+    assert weights.sum() == pytest.approx(1) and weights[0] > weights[1] > 0 and weights[2] == 0
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(ValueError, match="backend"):
+        renderer("vulkan")
