@@ -16,11 +16,15 @@ A log is personal data (it is how a face moved): files are made readable by thei
 
 import bisect
 import os
+import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import BinaryIO, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mien.protocol.errors import MienError, WireError
 from mien.protocol.log_records import (
@@ -92,9 +96,14 @@ class LogWriter:
         for first in range(0, len(frames), MAX_FRAMES_PER_RECORD):
             self.append(FramesRecord(tuple(frames[first : first + MAX_FRAMES_PER_RECORD])))
 
-    def render(self, time_us: int, *, state_crc: int | None = None, picture_crc: int | None = None) -> None:
-        """Append that a picture was made."""
-        self.append(RenderRecord(time_us, state_crc, picture_crc))
+    def render(self, time_us: int, *, state_crc: int | None = None) -> None:
+        """Append that a state was asked for."""
+        self.append(RenderRecord(time_us, state_crc))
+
+    def picture(self, rgb: NDArray[np.uint8], *, time_us: int) -> None:
+        """Append the checksum of the picture that was shown for the latest render record."""
+        crc = zlib.crc32(np.ascontiguousarray(rgb).data)
+        self.event(EventKind.PICTURE, crc.to_bytes(4, "big"), time_us=time_us)
 
     def event(self, kind: EventKind, data: bytes = b"", *, time_us: int) -> None:
         """Append an event."""

@@ -46,6 +46,7 @@ class EventKind(IntEnum):
     VIEW = 5  # size and renderer of the picture from here on
     GAP = 6  # u32: records that the recorder had to leave out here
     END = 7  # the recorder finished; nothing follows
+    PICTURE = 8  # u32: CRC-32 of the RGB bytes that were shown for the latest render record
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,39 +256,31 @@ class FramesRecord:
 
 @dataclass(frozen=True, slots=True)
 class RenderRecord:
-    """A picture was made for this time; playout and picture change their state only at these.
+    """A state was asked for at this time; the playout's state changes only at these and at messages.
 
-    +-----------+-------------+
-    | state crc | picture crc |   both, the first, or neither; u32
-    +-----------+-------------+
+    +-----------+
+    | state crc |   u32, or nothing
+    +-----------+
 
-    `state_crc` is `Shown.checksum()`, `picture_crc` the CRC-32 of the RGB bytes that were shown: a replay
-    compares them and so knows that it repeats what was shown.
+    `state_crc` is `Shown.checksum()`: a replay compares it and so knows that it repeats what was shown.
     """
 
     KIND: ClassVar[RecordKind] = RecordKind.RENDER
     time_us: int
     state_crc: int | None = None
-    picture_crc: int | None = None
 
     def __post_init__(self) -> None:
-        if self.picture_crc is not None and self.state_crc is None:
-            raise WireError("render record has a picture's checksum without the state's")
-        if any(crc is not None and not 0 <= crc < _U32 for crc in (self.state_crc, self.picture_crc)):
-            raise WireError("render record's checksum is out of range")
+        if self.state_crc is not None and not 0 <= self.state_crc < _U32:
+            raise WireError(f"render record's checksum is {self.state_crc}, expected 32 bits")
 
     def payload(self) -> bytes:
-        return b"".join(
-            crc.to_bytes(4, "big") for crc in (self.state_crc, self.picture_crc) if crc is not None
-        )
+        return b"" if self.state_crc is None else self.state_crc.to_bytes(4, "big")
 
     @classmethod
     def parse_payload(cls, time_us: int, payload: bytes) -> Self:
-        if len(payload) not in (0, 4, 8):
-            raise WireError(f"render record is {len(payload)} bytes, expected 0, 4 or 8")
-        return cls(
-            time_us, *(int.from_bytes(payload[at : at + 4], "big") for at in range(0, len(payload), 4))
-        )
+        if len(payload) not in (0, 4):
+            raise WireError(f"render record is {len(payload)} bytes, expected 0 or 4")
+        return cls(time_us, int.from_bytes(payload, "big") if payload else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ RECORDS: list[Record] = [
     EventRecord(0, EventKind.SETTINGS, b"settings"),
     FramesRecord((SourceFrame(0, 0), SourceFrame(16_683, None), SourceFrame(33_367, 1))),
     MessageRecord(33_367, b"\x01first"),
-    RenderRecord(40_000, 0x01020304, 0xFFFFFFFF),
+    RenderRecord(40_000, 0x01020304),
     RenderRecord(56_000),
     FramesRecord((SourceFrame(66_733, 2),)),
     MessageRecord(66_733, b"\x01second"),
@@ -109,7 +109,7 @@ def test_header_vector() -> None:
             FramesRecord((SourceFrame(1000, 7), SourceFrame(1000 + 300, None), SourceFrame(1700, 8))),
             "02 0009 00000000000003e8 03 00 0f ac02 00 9003 01 fa2dcb14",
         ),
-        (RenderRecord(5, 0xA, 0xB), "03 0008 0000000000000005 0000000a 0000000b 08bb843e"),
+        (RenderRecord(5, 0xA), "03 0004 0000000000000005 0000000a 2e226566"),
         (RenderRecord(5), "03 0000 0000000000000005 820f2362"),
         (EventRecord(9, EventKind.RUNG, b"\x01"), "04 0002 0000000000000009 04 01 8b1b5bc8"),
     ],
@@ -219,8 +219,8 @@ def test_the_writer_refuses_what_the_format_cannot_hold() -> None:
         writer.message(b"x", time_us=-1)
     with pytest.raises(WireError, match="backwards"):
         writer.frames([SourceFrame(5, 0), SourceFrame(4, 1)])
-    with pytest.raises(WireError, match="without the state"):
-        writer.render(0, picture_crc=1)
+    with pytest.raises(WireError, match="expected 32 bits"):
+        writer.render(0, state_crc=1 << 32)
 
 
 def test_header_of_another_version_says_update() -> None:

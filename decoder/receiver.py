@@ -1,0 +1,114 @@
+"""From received messages to the state to draw: decoder, playout and, if asked for, the recorder. Sans I/O."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.decoder.blink import shut_lids
+from mien.decoder.playout import Playout, PlayoutCounts, PlayoutSettings, Shown
+from mien.models.face_model import FaceModel
+from mien.protocol.codec import MessageDecoder
+from mien.protocol.errors import WireError
+from mien.protocol.log import EventKind, LogWriter
+from mien.protocol.stream import StreamHeader
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ReceiverCounts:
+    """What came in."""
+
+    messages: int = 0  # good ones
+    message_bytes: int = 0
+    bad_messages: int = 0  # dropped: not what the format says, or of another stream
+
+
+class Receiver:
+    """One peer's face: messages in, the state for any render time out.
+
+    Everything that decides what is shown passes through here, so that a log which notes the calls repeats it:
+    `on_stream`, `on_message` and `show`, in their order.
+    """
+
+    def __init__(
+        self,
+        header: StreamHeader,
+        *,
+        settings: PlayoutSettings | None = None,
+        recorder: LogWriter | None = None,
+        now_us: int = 0,
+    ) -> None:
+        """`recorder` is a log whose header holds `header`; it is written to, not closed. `now_us`: for its notes."""
+        self.settings = settings or PlayoutSettings()
+        self.counts = ReceiverCounts()
+        self.recorder = recorder
+        self._blink = shut_lids(FaceModel.load())
+        self._start(header)
+        if recorder is not None:
+            self.note(EventKind.SETTINGS, self.settings.serialize(), now_us=now_us)
+            if recorder.header.stream != header:
+                self.note(EventKind.STREAM, header.serialize(), now_us=now_us)
+
+    @property
+    def header(self) -> StreamHeader:
+        """The stream that is being shown; its states are relative to the header's framing."""
+        return self._header
+
+    @property
+    def playout_counts(self) -> PlayoutCounts:
+        """What became of the ticks of the present stream."""
+        return self._playout.counts
+
+    def on_stream(self, header: StreamHeader, *, now_us: int) -> None:
+        """The sender announced a new stream: what it sent before is over. The same header again changes nothing."""
+        if header == self._header:
+            return
+        self.note(EventKind.STREAM, header.serialize(), now_us=now_us)
+        self._start(header)
+
+    def on_message(self, data: bytes, arrival_us: int) -> bool:
+        """Take one coefficient message; return whether it was good. Bad ones are dropped and counted."""
+        try:
+            batch = self._decoder.decode(data)
+        except WireError as error:
+            self.counts.bad_messages += 1
+            logger.debug("dropped a message: %s", error)
+            return False
+        self.counts.messages += 1
+        self.counts.message_bytes += len(data)
+        self._record(lambda log: log.message(data, time_us=arrival_us))
+        self._playout.push(batch, arrival_us=arrival_us)
+        return True
+
+    def show(self, render_us: int) -> Shown:
+        """Return what to show at a time of the clock that arrivals are on."""
+        shown = self._playout.state_at(render_us)
+        self._record(lambda log: log.render(render_us, state_crc=shown.checksum()))
+        return shown
+
+    def on_picture(self, rgb: NDArray[np.uint8], *, now_us: int) -> None:
+        """Note the picture, RGB uint8 [h, w, 3], that was made of the latest `show`."""
+        self._record(lambda log: log.picture(rgb, time_us=now_us))
+
+    def note(self, kind: EventKind, data: bytes, *, now_us: int) -> None:
+        """Note in the log something else that changes what is shown."""
+        self._record(lambda log: log.event(kind, data, time_us=now_us))
+
+    def _start(self, header: StreamHeader) -> None:
+        self._header = header
+        self._decoder = MessageDecoder(header)
+        self._playout = Playout(header, self.settings, blink=self._blink)
+
+    def _record(self, write: Callable[[LogWriter], None]) -> None:
+        """Write to the log; a disk that is full ends the recording, not the call."""
+        if self.recorder is None:
+            return
+        try:
+            write(self.recorder)
+        except OSError as error:
+            logger.error("the recording ended: %s", error.strerror or error)
+            self.recorder = None

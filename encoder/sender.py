@@ -1,0 +1,125 @@
+"""From tracked faces to coefficient messages: the one path for files, calls and benches. Sans I/O."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.encoder.tick_clock import TickClock
+from mien.encoder.tracker import Tracking
+from mien.protocol.codec import MessageEncoder
+from mien.protocol.message import Quality
+from mien.protocol.state import FaceState
+from mien.protocol.stream import StreamHeader
+
+# Gaps up to this are filled, so that a camera that drops a frame costs no message of its own; after a longer
+# one the stream goes on at a later tick, since a burst about the past would help nobody.
+MAX_FILL_TICKS: Final = 8
+
+
+class LandmarkFitter(Protocol):
+    """What `mien.models.fit.Fitter` offers."""
+
+    def fit(self, landmarks: NDArray[np.float32]) -> FaceState:
+        """Return the state of landmarks, float32 [478, 3], image space. `ValueError` where they are not finite."""
+
+
+@dataclass(slots=True)
+class SenderCounts:
+    """What became of the frames."""
+
+    frames: int = 0
+    tracked: int = 0
+    without_face: int = 0
+    several_faces: int = 0
+    unfit: int = 0  # a face with landmarks that are not finite
+    surplus: int = 0  # more frames than ticks: not coded
+    filled_ticks: int = 0  # between frames that came late
+
+
+class FaceSender:
+    """Gives messages for the frames of one stream.
+
+    Where no face is found, or several (whose would it be?), the last state is repeated with `tracked` false;
+    before the first face that is the neutral one.
+    """
+
+    def __init__(
+        self,
+        header: StreamHeader,
+        fitter: LandmarkFitter,
+        *,
+        quality: Quality = Quality.NORMAL,
+        frames_per_message: int = 6,
+        source_rate: Fraction | None = None,
+    ) -> None:
+        """`source_rate`: the source's frames per second where they are more than the header's ticks."""
+        self.header = header
+        self.counts = SenderCounts()
+        self._fitter = fitter
+        self._clock = TickClock(header.tick_rate, source_rate=source_rate)
+        self._encoder = MessageEncoder(header, quality=quality, frames_per_message=frames_per_message)
+        self._last_tick: int | None = None
+        self._last_state = FaceState.neutral()
+        self._frame_tick: int | None = None
+
+    @property
+    def frame_tick(self) -> int | None:
+        """The tick that carries the latest frame; None: that frame was not coded."""
+        return self._frame_tick
+
+    @property
+    def state(self) -> FaceState:
+        """The latest state, as it was before quantising."""
+        return self._last_state
+
+    def on_tracking(self, timestamp_us: int, tracking: Tracking) -> list[bytes]:
+        """Take the faces of one frame; return the messages that are complete. Times must not go backwards."""
+        self.counts.frames += 1
+        self._frame_tick = self._clock.tick_of(timestamp_us)
+        if self._frame_tick is None:
+            self.counts.surplus += 1
+            return []
+        state = self._state_of(tracking)
+        messages = [m for tick, s in self._ticks_to(self._frame_tick, state) for m in self._push(tick, s)]
+        self._last_tick, self._last_state = self._frame_tick, state
+        return messages
+
+    def finish(self) -> list[bytes]:
+        """Return the message that was begun, if any."""
+        last = self._encoder.flush()
+        return [] if last is None else [last]
+
+    def _push(self, tick: int, state: FaceState) -> list[bytes]:
+        message = self._encoder.push(tick, state)
+        return [] if message is None else [message]
+
+    def _state_of(self, tracking: Tracking) -> FaceState:
+        if len(tracking.faces) == 1:
+            try:
+                state = self._fitter.fit(tracking.faces[0])
+            except ValueError:
+                self.counts.unfit += 1
+            else:
+                self.counts.tracked += 1
+                return state
+        elif tracking.faces:
+            self.counts.several_faces += 1
+        else:
+            self.counts.without_face += 1
+        return FaceState(self._last_state.pose, self._last_state.expression, tracked=False)
+
+    def _ticks_to(self, tick: int, state: FaceState) -> Iterator[tuple[int, FaceState]]:
+        """Give the ticks after the last one up to `tick`, those between on the straight line."""
+        if self._last_tick is not None and 1 < tick - self._last_tick <= MAX_FILL_TICKS + 1:
+            before, gap = self._last_state, tick - self._last_tick
+            both = before.tracked and state.tracked
+            for step in range(1, gap):
+                self.counts.filled_ticks += 1
+                weight = np.float32(step / gap) if both else np.float32(0)
+                between = before.coefficients() + (state.coefficients() - before.coefficients()) * weight
+                yield self._last_tick + step, FaceState.from_coefficients(between, tracked=before.tracked)
+        yield tick, state
