@@ -1,0 +1,306 @@
+"""One end of a WebRTC connection: three data channels, a voice line, and a video line that starts out silent.
+
+Whatever arrives is handed to a `PeerListener` on the event loop; this module knows sizes but no formats.
+"""
+
+import asyncio
+import ipaddress
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+import av
+from aiortc import (
+    MediaStreamTrack,
+    RTCBundlePolicy,
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
+from aiortc.mediastreams import MediaStreamError
+from cryptography.hazmat.primitives import hashes
+
+from mien.call.video_gate import VideoGate
+from mien.call.video_track import GatedVideoTrack, silence_rtcp_until_open
+from mien.call.wire_meter import WireMeter
+from mien.protocol.control import MAX_CONTROL_BYTES
+from mien.protocol.errors import MienError
+from mien.protocol.transfer import MAX_TRANSFER_BYTES
+
+logger = logging.getLogger(__name__)
+
+CONTROL: Final = "mien-control"
+COEFFICIENTS: Final = "mien-coefficients"
+TRANSFER: Final = "mien-transfer"
+CHANNEL_IDS: Final = {CONTROL: 0, COEFFICIENTS: 1, TRANSFER: 2}
+MAX_COEFFICIENT_BYTES: Final = 1100
+MAX_INCOMING_BYTES: Final = {
+    CONTROL: MAX_CONTROL_BYTES,
+    COEFFICIENTS: MAX_COEFFICIENT_BYTES,
+    TRANSFER: MAX_TRANSFER_BYTES,
+}
+STALE_BACKLOG_BYTES: Final = 4 * MAX_COEFFICIENT_BYTES  # coefficients that wait longer are too old to be sent
+MAX_CHANNELS: Final = 8  # a peer that opens more is hanging up on itself
+MAX_UNREAD_BYTES: Final = 2 << 20  # of messages without an end, which SCTP would collect for ever
+
+
+class Addresses(Enum):
+    """Which of this machine's addresses a call may use."""
+
+    INTERFACES = "interfaces"  # those of its network interfaces
+    BOTH = "both"  # and loopback, tried first: the other end may be here
+    LOOPBACK = "loopback"  # nothing leaves this machine
+
+
+@dataclass(frozen=True, slots=True)
+class IceServer:
+    """A STUN or TURN server that the user named; no other server is ever asked for anything."""
+
+    url: str
+    username: str | None = None
+    credential: str | None = None
+
+
+class PeerListener(Protocol):
+    """What a `Peer` tells, always on the event loop."""
+
+    def on_open(self) -> None:
+        """All channels are open."""
+
+    def on_control(self, data: bytes) -> None:
+        """A control message arrived."""
+
+    def on_coefficients(self, data: bytes) -> None:
+        """A coefficient message arrived."""
+
+    def on_transfer(self, data: bytes) -> None:
+        """A message of an avatar's transfer arrived."""
+
+    def on_video(self, frame: av.VideoFrame) -> None:
+        """A frame of the other side's video was decoded."""
+
+    def on_audio(self, frame: av.AudioFrame) -> None:
+        """20 ms of the other side's voice were decoded."""
+
+    def on_closed(self, reason: str) -> None:
+        """The connection is gone. Nothing follows."""
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug: one of the above raised."""
+
+
+class Peer:
+    """Make it in a running loop, `offer` or `answer`, and `close` it in the end, whatever happened."""
+
+    def __init__(
+        self,
+        listener: PeerListener,
+        *,
+        gate: VideoGate,
+        meter: WireMeter | None = None,
+        voice: MediaStreamTrack | None = None,
+        audio: bool = True,
+        addresses: Addresses = Addresses.INTERFACES,
+        ice_servers: tuple[IceServer, ...] = (),
+    ) -> None:
+        self._listener = listener
+        # An explicit list, also when it is empty: without one aiortc asks a public STUN server.
+        servers = [RTCIceServer(s.url, s.username, s.credential) for s in ice_servers]
+        self._pc = RTCPeerConnection(
+            RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+        )
+        if meter is not None:
+            meter.attach(self._pc)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.dropped: Counter[str] = Counter()  # messages by channel: too long, text, or not sendable
+        self._add_media(gate, voice, audio=audio)
+        self._channels = {label: self._add_channel(label) for label in CHANNEL_IDS}
+        _use_addresses(self._pc, addresses)
+        self._pc.on("connectionstatechange", self._on_state)
+        self._pc.on("track", self._on_track)
+
+    async def offer(self) -> dict[str, str]:
+        """Return the description to send to the other side."""
+        await self._pc.setLocalDescription(await self._pc.createOffer())
+        return self._description()
+
+    async def answer(self, offer: dict[str, str]) -> dict[str, str]:
+        """Take an offer, return the answer. Raises `MienError` for an offer that makes no sense."""
+        await self._take(offer, "offer")
+        await self._pc.setLocalDescription(await self._pc.createAnswer())
+        return self._description()
+
+    async def accept(self, answer: dict[str, str]) -> None:
+        """Take the answer to our offer. Raises `MienError`."""
+        await self._take(answer, "answer")
+
+    def send(self, label: str, data: bytes) -> bool:
+        """Send on a channel. False where it is not open, or holds old coefficients that were not sent yet."""
+        channel = self._channels[label]
+        stale = label == COEFFICIENTS and channel.bufferedAmount > STALE_BACKLOG_BYTES
+        if channel.readyState != "open" or stale:
+            self.dropped[f"{label} unsent"] += 1
+            return False
+        channel.send(data)
+        return True
+
+    def backlog_bytes(self, label: str) -> int:
+        """Return how much of what was sent on a channel has not left yet."""
+        return int(self._channels[label].bufferedAmount)
+
+    @property
+    def connection(self) -> RTCPeerConnection:
+        """The connection itself, for statistics."""
+        return self._pc
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the chosen path stays on this machine. False while there is none."""
+        pair = self._pc.sctp.transport.transport._connection._nominated.get(1)
+        if pair is None:
+            return False
+        hosts = (pair.local_addr[0], pair.remote_addr[0])
+        return all(ipaddress.ip_address(host.partition("%")[0]).is_loopback for host in hosts)
+
+    @property
+    def round_trip_us(self) -> int:
+        """SCTP's smoothed round trip, 0 while there is none."""
+        return round((self._pc.sctp._srtt or 0) * 1e6)
+
+    def local_fingerprint(self) -> bytes:
+        """Return the SHA-256 of this end's DTLS certificate."""
+        for fingerprint in self._pc.sctp.transport.getLocalParameters().fingerprints:
+            if fingerprint.algorithm == "sha-256":
+                return bytes.fromhex(fingerprint.value.replace(":", ""))
+        raise RuntimeError("the certificate has no SHA-256 fingerprint")
+
+    def remote_fingerprint(self) -> bytes:
+        """Return the SHA-256 of the certificate that the other end has shown it holds. Only once connected."""
+        certificate = self._pc.sctp.transport._ssl.get_peer_certificate(as_cryptography=True)
+        return bytes(certificate.fingerprint(hashes.SHA256()))
+
+    def check_health(self) -> str | None:
+        """Return why this peer should be hung up on, None if it keeps to the rules. Call it now and then."""
+        sctp = self._pc.sctp
+        if sctp._advertised_rwnd < -MAX_UNREAD_BYTES:
+            return "the other side sends messages without an end"
+        if len(sctp._data_channels) > MAX_CHANNELS:
+            return "the other side opens too many channels"
+        return None
+
+    async def close(self) -> None:
+        """Close the connection and wait for everything that this object started."""
+        self._closed = True
+        await self._pc.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _add_media(self, gate: VideoGate, voice: MediaStreamTrack | None, *, audio: bool) -> None:
+        if audio:
+            self._pc.addTransceiver(voice or "audio", "sendrecv" if voice else "recvonly")
+        else:
+            self._pc.addTransceiver("audio", "inactive")
+        video = self._pc.addTransceiver(GatedVideoTrack(gate), "sendrecv")
+        silence_rtcp_until_open(video.sender, gate)
+
+    def _add_channel(self, label: str) -> RTCDataChannel:
+        unreliable = label == COEFFICIENTS
+        channel = self._pc.createDataChannel(
+            label,
+            ordered=not unreliable,
+            maxRetransmits=0 if unreliable else None,
+            negotiated=True,
+            id=CHANNEL_IDS[label],
+        )
+        channel.on("message", lambda data: self._on_message(label, data))
+        channel.on("open", self._on_channel_open)
+        return channel
+
+    def _description(self) -> dict[str, str]:
+        description = self._pc.localDescription
+        return {"kind": description.type, "sdp": description.sdp}
+
+    async def _take(self, data: dict[str, str], kind: str) -> None:
+        if data.get("kind") != kind:
+            raise MienError(f"the other side sent {data.get('kind')!r:.20}, expected an {kind}")
+        try:
+            await self._pc.setRemoteDescription(RTCSessionDescription(data.get("sdp", ""), kind))
+        except Exception as error:  # aiortc parses a stranger's text, and raises whatever comes along
+            raise MienError(
+                f"the other side's {kind} makes no sense: {type(error).__name__}: {error!s:.80}"
+            ) from error
+
+    def _on_message(self, label: str, data: bytes | str) -> None:
+        if not isinstance(data, bytes) or len(data) > MAX_INCOMING_BYTES[label]:
+            self.dropped[label] += 1
+            return
+        listener = self._listener
+        handlers = {
+            CONTROL: listener.on_control,
+            COEFFICIENTS: listener.on_coefficients,
+            TRANSFER: listener.on_transfer,
+        }
+        try:
+            handlers[label](data)
+        except Exception as error:  # noqa: BLE001  raised here it would only end aiortc's receive loop
+            listener.on_fault(error)
+
+    def _on_channel_open(self) -> None:
+        if all(channel.readyState == "open" for channel in self._channels.values()):
+            self._listener.on_open()
+
+    def _on_state(self) -> None:
+        state = self._pc.connectionState
+        logger.info("connection %s", state)
+        if state == "failed":
+            self._tell_closed("no connection: the two sides cannot reach one another")
+        elif state == "closed":
+            self._tell_closed("the other side closed the connection")
+
+    def _tell_closed(self, reason: str) -> None:
+        if not self._closed:
+            self._closed = True
+            self._listener.on_closed(reason)
+
+    def _on_track(self, track: MediaStreamTrack) -> None:
+        task = asyncio.ensure_future(self._pump(track))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pump(self, track: MediaStreamTrack) -> None:
+        """Take every frame of a track as it is decoded: what nobody takes, aiortc would keep."""
+        try:
+            while True:
+                frame = await track.recv()
+                if isinstance(frame, av.VideoFrame):
+                    self._listener.on_video(frame)
+                elif isinstance(frame, av.AudioFrame):
+                    self._listener.on_audio(frame)
+        except MediaStreamError:
+            return
+        except Exception as error:  # noqa: BLE001  this task's result is read by nobody
+            self._listener.on_fault(error)
+
+
+def _use_addresses(pc: RTCPeerConnection, addresses: Addresses) -> None:
+    """Choose the local addresses. aioice leaves loopback out and offers no choice."""
+    if addresses is Addresses.INTERFACES:
+        return
+    connection = pc.sctp.transport.transport._connection
+    gather = connection.get_component_candidates
+
+    async def gather_chosen(component: int, addresses_found: list[str], timeout: int = 5) -> list[object]:  # noqa: ASYNC109  aioice's signature
+        others = [] if addresses is Addresses.LOOPBACK else addresses_found
+        found: list[object] = await gather(component, ["127.0.0.1", *others], timeout)
+        return found
+
+    def gather_named(component: int, addresses: list[str], timeout: int = 5) -> object:
+        return gather_chosen(component, addresses, timeout)
+
+    vars(connection)["get_component_candidates"] = gather_named
