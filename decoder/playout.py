@@ -132,6 +132,7 @@ class Playout:
         self._ticks: list[int] = []  # sorted
         self._states: dict[int, FaceState] = {}
         self._untracked_since: int | None = None  # the first tick of the present row without a face
+        self._seen: FaceState | None = None  # the newest state at or before the position with a face
         self._render_us: int | None = None
         self._position: Fraction | None = None
         self._moving = False
@@ -201,14 +202,15 @@ class Playout:
     def _discard_before(self, position: Fraction) -> None:
         """Drop what lies before the position, but for the newest tick of it."""
         while len(self._ticks) > 1 and self._ticks[1] <= position:
-            self._note_untracked(self._ticks[0])
+            self._note_passed(self._ticks[0])
             self._drop_first()
         if self._ticks and self._ticks[0] <= position:
-            self._note_untracked(self._ticks[0])
+            self._note_passed(self._ticks[0])
 
-    def _note_untracked(self, tick: int) -> None:
+    def _note_passed(self, tick: int) -> None:
         if self._states[tick].tracked:
             self._untracked_since = None
+            self._seen = self._states[tick]
         elif self._untracked_since is None:
             self._untracked_since = tick
 
@@ -222,14 +224,18 @@ class Playout:
         following = self._ticks[1] if len(self._ticks) > 1 else None
         left = self._states[first]
         if not left.tracked:
+            # What an untracked tick itself says is only a repetition, and not one of the message before.
+            seen = self._seen or left
+            held = FaceState(seen.pose, seen.expression, tracked=False)
             since = first if self._untracked_since is None else self._untracked_since
             gap_us = self._age_us(position, first)
             status = self._gap_status(gap_us) if gap_us and following is None else Status.UNTRACKED
-            return Shown(self._concealed(left, self._age_us(position, since)), status, position), False
+            return Shown(self._concealed(held, self._age_us(position, since)), status, position), False
         if following is not None and following - first <= self._bridge_ticks:
-            weight = np.float32((position - first) / (following - first))
+            right = self._states[following]
+            weight = np.float32((position - first) / (following - first)) if right.tracked else np.float32(0)
             status = Status.LIVE if following - first == 1 or position == first else Status.CONCEALED
-            return Shown(_interpolate(left, self._states[following], weight), status, position), True
+            return Shown(_interpolate(left, right, weight), status, position), True
         age_us = self._age_us(position, first)
         if age_us == 0:
             return Shown(left, Status.LIVE, position), True

@@ -42,7 +42,10 @@ class Receiver:
         recorder: LogWriter | None = None,
         now_us: int = 0,
     ) -> None:
-        """`recorder` is a log whose header holds `header`; it is written to, not closed. `now_us`: for its notes."""
+        """`recorder` is a log whose header holds `header`; it is written to, not closed. `now_us`: for its notes.
+
+        Raises `WireError` for a stream of another face model or other codec tables than this version has.
+        """
         self.settings = settings or PlayoutSettings()
         self.counts = ReceiverCounts()
         self.recorder = recorder
@@ -64,11 +67,14 @@ class Receiver:
         return self._playout.counts
 
     def on_stream(self, header: StreamHeader, *, now_us: int) -> None:
-        """The sender announced a new stream: what it sent before is over. The same header again changes nothing."""
+        """The sender announced a new stream: what it sent before is over. The same header again changes nothing.
+
+        Raises `WireError` as the constructor does; the present stream then goes on.
+        """
         if header == self._header:
             return
-        self.note(EventKind.STREAM, header.serialize(), now_us=now_us)
         self._start(header)
+        self.note(EventKind.STREAM, header.serialize(), now_us=now_us)
 
     def on_message(self, data: bytes, arrival_us: int) -> bool:
         """Take one coefficient message; return whether it was good. Bad ones are dropped and counted."""
@@ -99,8 +105,14 @@ class Receiver:
         self._record(lambda log: log.event(kind, data, time_us=now_us))
 
     def _start(self, header: StreamHeader) -> None:
-        self._header = header
+        model_id = FaceModel.load().model_id
+        if header.model_id != model_id:
+            raise WireError(
+                f"stream uses face model {header.model_id.hex()}, this version of mien has {model_id.hex()}: "
+                "update the older side"
+            )
         self._decoder = MessageDecoder(header)
+        self._header = header
         self._playout = Playout(header, self.settings, blink=self._blink)
 
     def _record(self, write: Callable[[LogWriter], None]) -> None:

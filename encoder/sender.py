@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mien.encoder.tick_clock import TickClock
 from mien.encoder.tracker import Tracking
 from mien.protocol.codec import MessageEncoder
-from mien.protocol.message import Quality
+from mien.protocol.quantizer import Quality
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 
@@ -53,10 +53,13 @@ class FaceSender:
         fitter: LandmarkFitter,
         *,
         quality: Quality = Quality.NORMAL,
-        frames_per_message: int = 6,
+        frames_per_message: int | None = None,
         source_rate: Fraction | None = None,
     ) -> None:
-        """`source_rate`: the source's frames per second where they are more than the header's ticks."""
+        """`source_rate`: the source's frames per second where they are more than the header's ticks.
+
+        `frames_per_message`: None takes a fifth of a second.
+        """
         self.header = header
         self.counts = SenderCounts()
         self._fitter = fitter
@@ -65,6 +68,7 @@ class FaceSender:
         self._last_tick: int | None = None
         self._last_state = FaceState.neutral()
         self._frame_tick: int | None = None
+        self._next_tick: int | None = None
 
     @property
     def frame_tick(self) -> int | None:
@@ -94,8 +98,9 @@ class FaceSender:
         return [] if last is None else [last]
 
     def _push(self, tick: int, state: FaceState) -> list[bytes]:
-        message = self._encoder.push(tick, state)
-        return [] if message is None else [message]
+        begun = None if self._next_tick in (None, tick) else self._encoder.flush()
+        self._next_tick = tick + 1
+        return [m for m in (begun, self._encoder.push(tick, state)) if m is not None]
 
     def _state_of(self, tracking: Tracking) -> FaceState:
         if len(tracking.faces) == 1:

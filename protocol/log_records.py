@@ -10,7 +10,7 @@ from typing import ClassVar, Final, Self
 from mien.protocol.errors import WireError
 from mien.protocol.stream import MAX_PICTURE_PX, StreamHeader
 
-MAGIC: Final = b"\x89MIEN\r\n\x1a"  # a transfer in text mode breaks it, as with PNG's
+MAGIC: Final = b"\x89MLOG\r\n\x1a"  # a transfer in text mode breaks it, as with PNG's
 FORMAT_VERSION: Final = 1
 MAX_TIME_US: Final = 1 << 53  # 285 years; also exact in a JavaScript number
 MAX_TICK: Final = 1 << 40
@@ -42,23 +42,24 @@ class EventKind(IntEnum):
     STREAM = 1  # a new stream header (its bytes) holds from here on
     SETTINGS = 2  # the playout's settings (their bytes) from here on
     AVATAR = 3  # which layers of which avatar the picture is made of from here on
-    RUNG = 4  # what the picture shows from here on
+    LAYER = 4  # what the picture shows, or fades to, from here on
     VIEW = 5  # size and renderer of the picture from here on
     GAP = 6  # u32: records that the recorder had to leave out here
     END = 7  # the recorder finished; nothing follows
     PICTURE = 8  # u32: CRC-32 of the RGB bytes that were shown for the latest render record
+    STATUS = 9  # the line of text in the picture from here on
 
 
 @dataclass(frozen=True, slots=True)
 class LogHeader:
     """The head of a log: everything that must be known before the first record means something.
 
-     0       8         9        10       12            54         58         62      64       66
-    +-------+---------+--------+--------+-------------+----------+----------+-------+--------+------+
-    | magic | version | origin | spare  | stream      | source   | source   | width | height | ...  |
-    | 8     | = 1     |        | u16 =0 | header (42) | rate num | rate den | u16   | u16    |      |
-    +-------+---------+--------+--------+-------------+----------+----------+-------+--------+------+
-     66          98          130        138       139
+     0       8         9        10       12            66         70         74      76       78
+    +-------+---------+--------+--------+-------------+----------+----------+-------+--------+----
+    | magic | version | origin | spare  | stream      | source   | source   | width | height | ...
+    | 8     | = 1     |        | u16 =0 | header (54) | rate num | rate den | u16   | u16    |
+    +-------+---------+--------+--------+-------------+----------+----------+-------+--------+----
+     78          110         142        150       151
     +-----------+-----------+----------+---------+------------------+---------+
     | avatar id | owner     | created  | length  | mien version     | crc-32  |   big-endian
     | 32        | 32        | u64, s   | u8      | ASCII, 1 to 32   | of all  |
@@ -71,7 +72,7 @@ class LogHeader:
     file) unless the user asks for it: when somebody talked is personal data and nothing needs it.
     """
 
-    FIXED: ClassVar[struct.Struct] = struct.Struct("!8sBBH42sIIHH32s32sQB")
+    FIXED: ClassVar[struct.Struct] = struct.Struct(f"!8sBBH{StreamHeader.LAYOUT.size}sIIHH32s32sQB")
     MAX_BYTES: ClassVar[int] = FIXED.size + 32 + 4
     stream: StreamHeader
     origin: Origin
@@ -107,7 +108,7 @@ class LogHeader:
             raise WireError(f"creation time is {self.created_unix_s}, expected seconds since 1970")
 
     def serialize(self) -> bytes:
-        """Return the header's bytes, 144 to 175."""
+        """Return the header's bytes, 156 to 187."""
         body = self.FIXED.pack(
             MAGIC,
             FORMAT_VERSION,

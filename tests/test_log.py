@@ -48,6 +48,7 @@ def make_header(*, writer: str = "0.1.0", created_unix_s: int | None = None) -> 
         unit_px=Fraction(1001, 16),
         width=640,
         height=480,
+        rest_pose=(1, -2, 3, 0, 5, 6),
     )
     return LogHeader(
         stream=stream,
@@ -90,12 +91,13 @@ def read(data: bytes) -> tuple[list[Record], LogReader]:
 
 def test_header_vector() -> None:
     data = bytes.fromhex(
-        "894d49454e0d0a1a 01 00 0000"  # magic, version, origin, spare
+        "894d4c4f470d0a1a 01 00 0000"  # magic, version, origin, spare
         "01 03 01 00 6d6f64656c6d6f64 7461626c65737461 0001020304050607 00007530 000003e9 03e9 0280 01e0"
+        "0001 fffe 0003 0000 0005 0006"  # its rest pose
         "0000ea60 000003e9 0280 01e0"  # source: 60000/1001 frames per second, 640 x 480
         "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
         "6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f"
-        "0000000000000000 05 302e312e30 bdb87eae"
+        "0000000000000000 05 302e312e30 ad98305d"
     )
     assert make_header().serialize() == data
     assert LogHeader.parse(data) == make_header()
@@ -111,7 +113,7 @@ def test_header_vector() -> None:
         ),
         (RenderRecord(5, 0xA), "03 0004 0000000000000005 0000000a 2e226566"),
         (RenderRecord(5), "03 0000 0000000000000005 820f2362"),
-        (EventRecord(9, EventKind.RUNG, b"\x01"), "04 0002 0000000000000009 04 01 8b1b5bc8"),
+        (EventRecord(9, EventKind.LAYER, b"\x01"), "04 0002 0000000000000009 04 01 8b1b5bc8"),
     ],
 )
 def test_record_vectors(record: Record, data: str) -> None:
