@@ -42,12 +42,11 @@ class EventKind(IntEnum):
     STREAM = 1  # a new stream header (its bytes) holds from here on
     SETTINGS = 2  # the playout's settings (their bytes) from here on
     AVATAR = 3  # which layers of which avatar the picture is made of from here on
-    LAYER = 4  # what the picture shows, or fades to, from here on
+    RUNG = 4  # what the picture shows from here on
     VIEW = 5  # size and renderer of the picture from here on
     GAP = 6  # u32: records that the recorder had to leave out here
     END = 7  # the recorder finished; nothing follows
     PICTURE = 8  # u32: CRC-32 of the RGB bytes that were shown for the latest render record
-    STATUS = 9  # the line of text in the picture from here on
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ def test_header_vector() -> None:
         ),
         (RenderRecord(5, 0xA), "03 0004 0000000000000005 0000000a 2e226566"),
         (RenderRecord(5), "03 0000 0000000000000005 820f2362"),
-        (EventRecord(9, EventKind.LAYER, b"\x01"), "04 0002 0000000000000009 04 01 8b1b5bc8"),
+        (EventRecord(9, EventKind.RUNG, b"\x01"), "04 0002 0000000000000009 04 01 8b1b5bc8"),
     ],
 )
 def test_record_vectors(record: Record, data: str) -> None:
