@@ -4,6 +4,7 @@ The pose starts from the rigid points alone, so that it stays free of jaw motion
 least-squares step moves pose and expression together towards the smallest 2-D error.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
@@ -116,6 +117,12 @@ def reference_scale(tracks: NDArray[np.float32], neutral: NDArray[np.float32], m
     scales = align(neutral[model.rigid].astype(np.float64), frames[:, model.rigid]).scale
     sixteenths = min(65535, max(16, round(16 * float(np.median(scales)))))
     return Fraction(sixteenths, 16)
+
+
+def rest_pose(states: Sequence[FaceState]) -> tuple[int, ...]:
+    """Return the median pose of `states` in thousandths: a stream header's rest pose."""
+    median = np.median([state.pose for state in states], axis=0)
+    return tuple(int(v) for v in np.clip(np.round(1000 * median), -32768, 32767))
 
 
 def _to_model_space(points: Floats, model: FaceModel) -> Floats:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import ClassVar, Final, Self
 
 from mien.protocol.errors import WireError
+from mien.protocol.state import POSE_COUNT
 
 MAX_PICTURE_PX: Final = 8192
 
@@ -28,19 +29,20 @@ class StreamHeader:
     | version | stream  | tracker | spare  | model   | tables  | avatar  | tick     | tick     | unit_px  |
     |  = 1    | 0 to 15 |         | = 0    | 8 bytes | 8 bytes | 8 bytes | rate num | rate den | u16 / 16 |
     +---------+---------+---------+--------+---------+---------+---------+----------+----------+----------+
-     38      40       42
-    +-------+--------+
-    | width | height |   big-endian; the picture that was tracked, in pixels
-    +-------+--------+
+     38      40       42                  54
+    +-------+--------+-------------------+
+    | width | height | rest pose: 6 x i16 |   big-endian; width and height of the picture that was tracked, in pixels
+    +-------+--------+-------------------+
 
     `stream` distinguishes streams that follow one another in a call (another camera, another avatar); every
     message names its stream. `model_id`, `tables_id` and `avatar_id` are the first 8 bytes of a SHA-256:
     of the face model asset, of the entropy coder's tables, of the avatar's manifest. `unit_px` is the
-    reference scale: pixels per model unit in 1/16.
+    reference scale: pixels per model unit in 1/16. The rest pose, in thousandths, is where the head mostly
+    is: messages code the pose relative to it.
     """
 
     VERSION: ClassVar[int] = 1
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("!BBBB8s8s8sIIHHH")
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("!BBBB8s8s8sIIHHH6h")
     stream: int
     tracker: TrackerId
     model_id: bytes
@@ -50,6 +52,7 @@ class StreamHeader:
     unit_px: Fraction
     width: int
     height: int
+    rest_pose: tuple[int, ...] = (0,) * POSE_COUNT
 
     def __post_init__(self) -> None:
         if not 0 <= self.stream <= 15:
@@ -66,9 +69,11 @@ class StreamHeader:
             raise WireError(
                 f"picture is {self.width} x {self.height}, expected 1 to {MAX_PICTURE_PX} each way"
             )
+        if len(self.rest_pose) != POSE_COUNT or not all(-32768 <= v < 32768 for v in self.rest_pose):
+            raise WireError(f"rest pose is {self.rest_pose}, expected 6 integers of 16 bits")
 
     def serialize(self) -> bytes:
-        """Return the 42 bytes."""
+        """Return the 54 bytes."""
         return self.LAYOUT.pack(
             self.VERSION,
             self.stream,
@@ -82,6 +87,7 @@ class StreamHeader:
             int(self.unit_px * 16),
             self.width,
             self.height,
+            *self.rest_pose,
         )
 
     @classmethod
@@ -89,7 +95,7 @@ class StreamHeader:
         """Read a header. Raises `WireError` for anything that `serialize` would not have written."""
         if len(data) != cls.LAYOUT.size:
             raise WireError(f"stream header is {len(data)} bytes, expected {cls.LAYOUT.size}")
-        version, stream, tracker, spare, model, tables, avatar, num, den, unit, width, height = (
+        version, stream, tracker, spare, model, tables, avatar, num, den, unit, width, height, *rest = (
             cls.LAYOUT.unpack(data)
         )
         if version != cls.VERSION:
@@ -110,4 +116,5 @@ class StreamHeader:
             unit_px=Fraction(unit, 16),
             width=width,
             height=height,
+            rest_pose=tuple(rest),
         )

@@ -1,0 +1,127 @@
+"""States to messages and back. Sans I/O: nothing here reads a clock or a socket."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.protocol.errors import WireError
+from mien.protocol.message import MAX_FRAMES_PER_MESSAGE, CoefficientMessage
+from mien.protocol.quantizer import DEAD_ZONE, Quality, from_steps, round_residual, to_steps
+from mien.protocol.state import COEFFICIENT_COUNT, FaceState
+from mien.protocol.stream import StreamHeader
+from mien.protocol.tables import Tables
+
+BATCH_SECONDS: Final = 0.2  # a message's share of time: 6 frames at 30 Hz, 5 at 25 Hz
+TICK_MODULUS: Final = 1 << 16
+
+
+def frames_per_batch(header: StreamHeader) -> int:
+    """Return how many frames a message of this stream holds unless the caller wants another number."""
+    return max(1, min(MAX_FRAMES_PER_MESSAGE, round(float(header.tick_rate) * BATCH_SECONDS)))
+
+
+class MessageEncoder:
+    """Collects states of consecutive ticks into messages."""
+
+    def __init__(
+        self,
+        header: StreamHeader,
+        *,
+        quality: Quality = Quality.NORMAL,
+        frames_per_message: int | None = None,
+    ) -> None:
+        self._header = header
+        self._step_index = int(quality)
+        self._size = frames_per_message or frames_per_batch(header)
+        if not 1 <= self._size <= MAX_FRAMES_PER_MESSAGE:
+            raise ValueError(f"{self._size} frames a message, expected 1 to {MAX_FRAMES_PER_MESSAGE}")
+        self._tables = Tables.load()
+        self._first_tick = 0
+        self._next_tick: int | None = None
+        self._values: list[NDArray[np.int64]] = []
+        self._tracked: list[bool] = []
+
+    def push(self, tick: int, state: FaceState) -> bytes | None:
+        """Add the state of `tick`; return the message that it completes, if it does.
+
+        Ticks must follow one another: `ValueError` otherwise (call `flush` before a gap).
+        """
+        if self._values and tick != self._next_tick:
+            raise ValueError(f"tick {tick} after {self._next_tick}: flush before a gap")
+        if not self._values:
+            self._first_tick = tick
+        self._next_tick = tick + 1
+        self._values.append(self._quantise(state))
+        self._tracked.append(state.tracked)
+        return self.flush() if len(self._values) == self._size else None
+
+    def flush(self) -> bytes | None:
+        """Return the message of the states that wait, `None` if there are none."""
+        if not self._values:
+            return None
+        message = CoefficientMessage(
+            stream=self._header.stream,
+            first_tick=self._first_tick % TICK_MODULUS,
+            step_index=self._step_index,
+            values=np.array(self._values, np.int16),
+            tracked=tuple(self._tracked),
+        )
+        self._values, self._tracked = [], []
+        return message.serialize(self._tables)
+
+    def _quantise(self, state: FaceState) -> NDArray[np.int64]:
+        prediction = self._values[-1] if self._values else np.zeros(COEFFICIENT_COUNT, np.int64)
+        if not state.tracked:
+            return prediction
+        # The first tracked frame is coded whole: a dead zone would only bias it towards the rest pose.
+        dead_zone = DEAD_ZONE if any(self._tracked) else 0.0
+        target = to_steps(state, self._header.rest_pose, self._step_index)
+        return round_residual(target, prediction, dead_zone)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What one message says: the states of consecutive ticks from `first_tick` on."""
+
+    first_tick: int
+    states: tuple[FaceState, ...]
+
+
+class MessageDecoder:
+    """Turns one stream's messages into batches. Every message decodes alone; only the tick's high bits
+    are carried from message to message."""
+
+    def __init__(self, header: StreamHeader) -> None:
+        self._header = header
+        self._tables = Tables.load()
+        if header.tables_id != self._tables.tables_id:
+            raise WireError(
+                f"stream uses codec tables {header.tables_id.hex()}, this version of mien has "
+                f"{self._tables.tables_id.hex()}: update the older side"
+            )
+        self._newest_tick: int | None = None
+
+    def decode(self, data: bytes) -> Batch:
+        """Return the message's batch. Raises `WireError` for bytes that are no message of this stream."""
+        message = CoefficientMessage.parse(data, self._tables)
+        if message.stream != self._header.stream:
+            raise WireError(f"message belongs to stream {message.stream}, expected {self._header.stream}")
+        first = self._extend(message.first_tick)
+        self._newest_tick = max(first, self._newest_tick or 0)
+        coefficients = from_steps(message.values, self._header.rest_pose, message.step_index)
+        states = tuple(
+            FaceState.from_coefficients(row, tracked=tracked)
+            for row, tracked in zip(coefficients, message.tracked, strict=True)
+        )
+        return Batch(first, states)
+
+    def _extend(self, low: int) -> int:
+        """Return the tick nearest to the newest one whose low 16 bits are `low`; never negative."""
+        if self._newest_tick is None:
+            return low
+        offset = (low - self._newest_tick) % TICK_MODULUS
+        if offset >= TICK_MODULUS // 2 and self._newest_tick + offset >= TICK_MODULUS:
+            offset -= TICK_MODULUS
+        return self._newest_tick + offset

@@ -1,0 +1,157 @@
+"""The coefficient message: a batch of frames that decodes alone."""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.protocol.errors import WireError
+from mien.protocol.quantizer import MAX_VALUE, STEPS
+from mien.protocol.residual_coder import decode_body, encode_body
+from mien.protocol.state import COEFFICIENT_COUNT
+from mien.protocol.tables import Tables
+
+MAX_FRAMES_PER_MESSAGE: Final = 16
+MAX_MESSAGE_BYTES: Final = 1100  # fits one datagram of any carrier; the largest real one is far below
+MAX_EXTENSION_BYTES: Final = 255
+
+
+class Kind(IntEnum):
+    """The high four bits of a message's first byte. Receivers drop kinds that they do not know."""
+
+    COEFFICIENTS = 1
+    HISTORY = 2  # reserved: a coarse repeat of earlier frames
+    STILL = 3  # reserved: nothing has changed since a tick
+    SCENE = 4  # reserved: the scene layer
+    CAPSULE = 5  # reserved: several messages in one
+
+
+class ExtensionType(IntEnum):
+    """Types reserved for the extension field. Receivers skip types that they do not know."""
+
+    AUTHENTICATION = 1
+    RUNG = 2
+    CAPTURE_TIME = 3
+    MICROPHONE_LEVEL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """One entry of the extension field: a type, 0 to 255, and up to 253 bytes."""
+
+    type: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoefficientMessage:
+    """Up to 16 frames on consecutive ticks.
+
+     0             1                    2      4
+    +------+------+---+------+--------+------+---------------------------+------------------+
+    | kind |stream| e | step | frames | first| extension, if e:          | range-coded body |   big-endian
+    | = 1  |      |   |      |  - 1   | tick | u8 length, then entries   | to the end       |
+    +------+------+---+------+--------+------+---------------------------+------------------+
+      4 bit  4 bit 1    3      4        u16    entry: u8 type, u8 length, bytes
+
+    `first_tick` is the first frame's tick modulo 2^16. `values` are int16 [n, 36], within +-4095, each frame's
+    quantised coefficients relative to the rest pose (see `protocol.quantizer`). A frame that is not tracked
+    repeats the values of the one before it; the first one's are then 0.
+    """
+
+    KIND: ClassVar[int] = Kind.COEFFICIENTS
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("!BBH")
+    stream: int
+    first_tick: int
+    step_index: int
+    values: NDArray[np.int16]
+    tracked: tuple[bool, ...]
+    extensions: tuple[Extension, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.tracked)
+        if not 1 <= count <= MAX_FRAMES_PER_MESSAGE:
+            raise WireError(f"message holds {count} frames, expected 1 to {MAX_FRAMES_PER_MESSAGE}")
+        if self.values.shape != (count, COEFFICIENT_COUNT) or self.values.dtype != np.int16:
+            raise WireError(
+                f"values are {self.values.dtype} {self.values.shape}, expected int16 [{count}, 36]"
+            )
+        if np.abs(self.values.astype(np.int32)).max() > MAX_VALUE:
+            raise WireError(f"a value is beyond +-{MAX_VALUE}")
+        if not 0 <= self.stream <= 15 or not 0 <= self.first_tick <= 0xFFFF:
+            raise WireError(f"stream {self.stream} or first tick {self.first_tick} is out of range")
+        if not 0 <= self.step_index < len(STEPS):
+            raise WireError(f"step index is {self.step_index}, expected 0 to {len(STEPS) - 1}")
+
+    def serialize(self, tables: Tables | None = None) -> bytes:
+        """Return the message's bytes. Raises `WireError` where an untracked frame has values of its own."""
+        repeated = np.vstack([np.zeros((1, COEFFICIENT_COUNT), np.int16), self.values[:-1]])
+        lost = ~np.array(self.tracked)
+        if (self.values[lost] != repeated[lost]).any():
+            raise WireError("an untracked frame must repeat the frame before it")
+        extension = _serialize_extensions(self.extensions)
+        second = bool(extension) << 7 | self.step_index << 4 | (len(self.tracked) - 1)
+        head = self.LAYOUT.pack(self.KIND << 4 | self.stream, second, self.first_tick)
+        body = encode_body(self.values.tolist(), self.tracked, self.step_index, tables or Tables.load())
+        data = head + extension + body
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise WireError(f"message is {len(data)} bytes, at most {MAX_MESSAGE_BYTES} can be sent")
+        return data
+
+    @classmethod
+    def parse(cls, data: bytes, tables: Tables | None = None) -> Self:
+        """Read a message. Raises `WireError` for bytes that are none."""
+        if not cls.LAYOUT.size <= len(data) <= MAX_MESSAGE_BYTES:
+            raise WireError(
+                f"message is {len(data)} bytes, expected {cls.LAYOUT.size} to {MAX_MESSAGE_BYTES}"
+            )
+        first, second, first_tick = cls.LAYOUT.unpack_from(data)
+        if first >> 4 != cls.KIND:
+            raise WireError(f"message has kind {first >> 4}, expected {int(cls.KIND)}")
+        extensions: tuple[Extension, ...] = ()
+        offset = cls.LAYOUT.size
+        if second & 0x80:
+            extensions, offset = _parse_extensions(data, offset)
+        step_index, count = second >> 4 & 7, (second & 15) + 1
+        frames, tracked = decode_body(data[offset:], count, step_index, tables or Tables.load())
+        return cls(first & 15, first_tick, step_index, np.array(frames, np.int16), tracked, extensions)
+
+
+def message_kind(data: bytes) -> int | None:
+    """Return the kind of a message without reading it, `None` for no bytes."""
+    return data[0] >> 4 if data else None
+
+
+def _serialize_extensions(extensions: tuple[Extension, ...]) -> bytes:
+    if not extensions:
+        return b""
+    for entry in extensions:
+        if not 0 <= entry.type <= 255:
+            raise WireError(f"extension type is {entry.type}, expected 0 to 255")
+    length = sum(2 + len(entry.data) for entry in extensions)
+    if length > MAX_EXTENSION_BYTES:
+        raise WireError(f"extensions are {length} bytes, at most {MAX_EXTENSION_BYTES} fit")
+    return bytes([length]) + b"".join(bytes([e.type, len(e.data)]) + e.data for e in extensions)
+
+
+def _parse_extensions(data: bytes, offset: int) -> tuple[tuple[Extension, ...], int]:
+    """Return the entries and where the body starts."""
+    if offset >= len(data):
+        raise WireError("message ends before its extension's length")
+    end = offset + 1 + data[offset]
+    offset += 1
+    if end > len(data):
+        raise WireError(f"extension ends at byte {end}, the message has {len(data)}")
+    if end == offset:
+        raise WireError("message announces an extension and has none")
+    entries = []
+    while offset < end:
+        if offset + 2 > end or offset + 2 + data[offset + 1] > end:
+            raise WireError("entry of the extension is longer than the extension")
+        size = data[offset + 1]
+        entries.append(Extension(data[offset], data[offset + 2 : offset + 2 + size]))
+        offset += 2 + size
+    return tuple(entries), end
