@@ -10,8 +10,8 @@ MIN_RATE: Final = Fraction(1)
 TOLERANCE: Final = Fraction(102, 100)
 # Below this a decimated stream would move visibly less smoothly than one resampled to the limit.
 MIN_DECIMATED_RATE: Final = Fraction(20)
-# A frame may be this far from the tick that follows the last one and still take it, in ticks, or in frames of a
-# faster source: jitter around half a tick must not make one frame double and the next one missing.
+# A frame takes the tick that follows the last one if it is this close: so many ticks late, or so many of the
+# source's frames early. Jitter around half a tick must not make one frame double and the next one missing.
 STICKY: Final = Fraction(7, 10)
 
 
@@ -41,7 +41,7 @@ class TickClock:
 
     def __init__(self, tick_rate: Fraction, *, source_rate: Fraction | None = None) -> None:
         self._per_us = tick_rate / 1_000_000
-        self._reach = STICKY * min(tick_rate / (source_rate or tick_rate), Fraction(1))
+        self._early = STICKY * min(tick_rate / (source_rate or tick_rate), Fraction(1))
         self._zero_us: int | None = None
         self._last: int | None = None
 
@@ -52,8 +52,8 @@ class TickClock:
             return 0
         position = (timestamp_us - self._zero_us) * self._per_us
         following = self._last + 1
-        tick = following if abs(position - following) <= self._reach else round(position)
-        if tick <= self._last:
+        if position < following - self._early:
             return None
+        tick = following if position <= following + STICKY else round(position)
         self._last = tick
         return tick
