@@ -27,12 +27,14 @@ class FrameQuality:
     """How usable a frame is. All are taken in the face's box.
 
     sharpness: variance of the Laplacian of its grey values (0 to 255) at a face height of 160 px. exposure: mean
-    sRGB luma, 0 to 1. clipped: share of pixels that are black or white through and through.
+    sRGB luma, 0 to 1. clipped: share of pixels that are black or white through and through. covered: share of skin
+    that looks unlike it does in the rest of the clip (`mien.encoder.occlusion`).
     """
 
     sharpness: float
     exposure: float
     clipped: float
+    covered: float = 0.0
 
 
 def frame_quality(rgb: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> FrameQuality:

@@ -1,7 +1,7 @@
 """Chooses which frames of an enrolment become reference pictures: sharp ones that cover what the face did.
 
 A frame is a point in a space of what the eye notices: the head's turn, the opening of mouth and lids, the mouth's
-width, the brows, the gaze. Frames are thinned until no two are nearer than a step, so that a minute of
+width and place, the brows, the gaze. Frames are thinned until no two are nearer than a step, so that a minute of
 listening does not outvote one blink; then the references are those points to which all others are
 nearest (k-medoids), the first one being the most central: frontal, eyes open, mouth nearly closed.
 """
@@ -19,6 +19,7 @@ THINNING_STEP: Final = 0.35  # in the weighted space, where 1 is a difference th
 MAX_POINTS: Final = 400
 SHARP_ENOUGH: Final = 0.55  # of the clip's upper quartile
 MAX_CLIPPED: Final = 0.25
+MAX_COVERED: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ FEATURES: Final = (
     Feature("roll", 20.0),  # degrees, positive: clockwise as the viewer sees it
     Feature("mouth_open", 0.12),  # gap of the inner lips / inter-pupil distance
     Feature("mouth_width", 0.12),  # corner to corner / inter-pupil distance
+    Feature("mouth_tilt", 0.12),  # the viewer's right corner lower than the left / inter-pupil distance
+    Feature("mouth_shift", 0.12),  # the mouth's middle right of the nose / inter-pupil distance
     Feature("lids_left", 0.12),  # lid gap / eye width; left is the viewer's
     Feature("lids_right", 0.12),
     Feature("brows", 0.08),  # brow height above the eye corners / inter-pupil distance
@@ -45,7 +48,7 @@ NAMES: Final = tuple(feature.name for feature in FEATURES)
 
 
 def face_features(shapes: NDArray[np.floating], rotations: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return float32 [T, 10], in the units of `FEATURES`.
+    """Return float32 [T, 12], in the units of `FEATURES`.
 
     `shapes` [T, 478, 3] are landmarks brought back to model space (head upright and frontal, inter-pupil
     distance about 1), `rotations` [T, 3, 3] the head's rotation in each frame.
@@ -73,6 +76,8 @@ def face_features(shapes: NDArray[np.floating], rotations: NDArray[np.floating])
         roll,
         distance(13, 14),
         distance(61, 291),
+        s[:, 291, 1] - s[:, 61, 1],
+        s[:, [61, 291], 0].mean(1) - s[:, 2, 0],
         distance(159, 145) / left_width,
         distance(386, 374) / right_width,
         brows,
@@ -83,43 +88,65 @@ def face_features(shapes: NDArray[np.floating], rotations: NDArray[np.floating])
 
 
 def usable(qualities: Sequence[FrameQuality]) -> NDArray[np.bool_]:
-    """Return which frames are sharp and well exposed compared with the clip's better ones, bool [T]; one at least."""
+    """Return which frames are sharp, well exposed and not covered, compared with the clip's better ones: bool [T].
+
+    One at least is.
+    """
     sharpness = np.array([q.sharpness for q in qualities])
     clipped = np.array([q.clipped for q in qualities])
     exposure = np.array([q.exposure for q in qualities])
+    covered = np.array([q.covered for q in qualities])
     good = sharpness >= SHARP_ENOUGH * np.quantile(sharpness, 0.75)
     good &= clipped <= max(MAX_CLIPPED, float(np.quantile(clipped, 0.5)))
     good &= np.abs(exposure - np.median(exposure)) <= 0.15
+    good &= covered <= max(MAX_COVERED, float(np.quantile(covered, 0.25)))
     if not good.any():
         good[int(np.argmax(sharpness))] = True
     return np.asarray(good)
 
 
+def rest_distances(shapes: NDArray[np.floating], neutral: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return how far each face [T, 478, 3] is from `neutral` [478, 3], both in model space: float32 [T], RMS, 2-D."""
+    gap = np.asarray(shapes, np.float64)[:, :, :2] - np.asarray(neutral, np.float64)[:, :2]
+    return np.asarray(np.sqrt((gap**2).sum(2).mean(1)), np.float32)
+
+
 def select_references(
-    features: NDArray[np.float32], qualities: Sequence[FrameQuality], *, count: int
+    features: NDArray[np.float32],
+    rest: NDArray[np.float32],
+    qualities: Sequence[FrameQuality],
+    *,
+    count: int,
 ) -> list[int]:
     """Return up to `count` frame numbers, the most central first, then in the order of what each adds.
 
-    Fewer come back where the clip shows fewer different faces. Raises `ValueError` without a frame.
+    `rest` is each frame's distance from the neutral face (`rest_distances`). Fewer come back where the clip
+    shows fewer different faces. Raises `ValueError` without a frame.
     """
-    if not len(features) or len(features) != len(qualities):
-        raise ValueError(f"{len(features)} frames and {len(qualities)} qualities")
+    if not len(features) or not len(features) == len(qualities) == len(rest):
+        raise ValueError(f"{len(features)} frames, {len(rest)} distances and {len(qualities)} qualities")
     scaled = _scaled(features)
     sharpness = np.array([q.sharpness for q in qualities])
     pool = np.flatnonzero(usable(qualities))
-    centre = central_frame(features, qualities, pool)
+    centre = central_frame(features, rest, qualities, pool)
     points = thin(scaled, pool, sharpness, keep=centre)
     return _cover(scaled, points, centre, count)
 
 
 def central_frame(
-    features: NDArray[np.float32], qualities: Sequence[FrameQuality], pool: NDArray[np.intp]
+    features: NDArray[np.float32],
+    rest: NDArray[np.float32],
+    qualities: Sequence[FrameQuality],
+    pool: NDArray[np.intp],
 ) -> int:
     """Return the frame of `pool` that is most frontal, with open eyes, a nearly closed mouth, gaze ahead, and sharp."""
     f = dict(zip(NAMES, features[pool].T.astype(np.float64), strict=True))
     sharpness = np.log1p([qualities[i].sharpness for i in pool])
     lids = np.minimum(f["lids_left"], f["lids_right"])
-    cost = (f["yaw"] / 10) ** 2 + ((f["pitch"] - np.median(f["pitch"])) / 10) ** 2 + (f["pitch"] / 25) ** 2
+    # Pitch is relative: where its zero lies is a habit of the tracker's.
+    cost = (f["yaw"] / 10) ** 2 + ((f["pitch"] - np.median(f["pitch"])) / 10) ** 2
+    cost += (rest[pool] / 0.05) ** 2
+    cost += (f["mouth_tilt"] / 0.06) ** 2 + (f["mouth_shift"] / 0.06) ** 2
     cost += (f["roll"] / 15) ** 2
     # Wide eyes are as wrong as narrow ones: the usual open eye is the upper half's median.
     cost += ((lids - np.quantile(lids, 0.75)) / 0.06) ** 2
@@ -127,6 +154,7 @@ def central_frame(
     cost += ((f["mouth_width"] - np.median(f["mouth_width"])) / 0.15) ** 2
     cost += ((f["brows"] - np.median(f["brows"])) / 0.08) ** 2
     cost += ((f["gaze_x"] - np.median(f["gaze_x"])) / 0.12) ** 2
+    cost += (np.array([qualities[i].covered for i in pool]) / 0.01) ** 2
     cost -= 1.0 * (sharpness - np.median(sharpness))
     return int(pool[int(np.argmin(cost))])
 

@@ -343,9 +343,24 @@ class Declaration:
 def sign_avatar(content: AvatarContent, declaration: Declaration, signer: Signer) -> bytes:
     """Return the bytes of a complete `.avatar` file. Raises `WireError` for whatever a reader would refuse."""
     layers = content.layers()
+    manifest = _declare(declaration, signer.public_key, layers).serialize()
+    data = sign_manifest(manifest, signer) + b"".join(body for _, _, body in layers)
+    parse_avatar(data, now_unix_s=declaration.created_unix_s)  # refuse on the way out too
+    return data
+
+
+def first_bytes(content: AvatarContent, declaration: Declaration) -> int:
+    """Return how many bytes head and first layer would have; more than `MAX_FIRST_BYTES` cannot be signed."""
+    first, *others = content.layers()
+    # The first layer's own size stands in its manifest: as long a number as it can be, whatever it is.
+    table = [(first[0], first[1], b"\0" * 9_000), *others]
+    return HEAD.size + len(_declare(declaration, bytes(OWNER_BYTES), table).serialize()) + len(first[2])
+
+
+def _declare(declaration: Declaration, owner: bytes, layers: list[tuple[int, int, bytes]]) -> Manifest:
     d = declaration
-    manifest = Manifest(
-        owner=signer.public_key,
+    return Manifest(
+        owner=owner,
         name=d.name,
         consent=d.consent,
         uses=tuple(str(use) for use in d.uses),
@@ -357,12 +372,9 @@ def sign_avatar(content: AvatarContent, declaration: Declaration, signer: Signer
         width=d.width,
         height=d.height,
         layers=tuple(
-            Layer(kind, slot, len(data), hashlib.sha256(data).digest()) for kind, slot, data in layers
+            Layer(kind, slot, len(body), hashlib.sha256(body).digest()) for kind, slot, body in layers
         ),
     )
-    data = sign_manifest(manifest.serialize(), signer) + b"".join(layer for _, _, layer in layers)
-    parse_avatar(data, now_unix_s=d.created_unix_s)  # refuse on the way out too
-    return data
 
 
 def sign_manifest(manifest: bytes, signer: Signer) -> bytes:

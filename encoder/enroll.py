@@ -1,0 +1,345 @@
+"""Enrolment: from a clip, a photo or the camera to a signed avatar.
+
+Every frame with exactly one face is tracked; pictures are kept in a bounded pool, scaled to the size that
+references may have. Then the person's neutral face is estimated, references are chosen, mattes cut, ring
+anchors calibrated, colours measured, and all of it is packed into layers and signed.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.encoder.appearance import FrameQuality, frame_quality, measure_appearance
+from mien.encoder.layer_packing import LayerBudget, PackedReference, pack_avatar
+from mien.encoder.matte import Matter, open_matter
+from mien.encoder.occlusion import occlusion
+from mien.encoder.reference_selection import coverage, face_features, rest_distances, select_references
+from mien.encoder.ring_calibration import calibrate_rings
+from mien.encoder.tracker import Tracker, open_tracker
+from mien.models.alignment import align
+from mien.models.face_model import FaceModel
+from mien.models.fit import Fitter, estimate_neutral, reference_scale
+from mien.models.topology import FACE_OVAL
+from mien.protocol.avatar import Avatar, Declaration, Signer, parse_avatar
+from mien.protocol.consent import DEFAULT_USES, Consent
+from mien.protocol.errors import MienError
+from mien.protocol.stream import TrackerId
+
+if TYPE_CHECKING:
+    from mien.encoder.capture import Frame
+
+log = logging.getLogger(__name__)
+
+REFERENCE_SIZES_PX: Final = (256, 512)
+DEFAULT_REFERENCES: Final = 6
+POOL_FRAMES: Final = 320  # at 512 x 512 a quarter of a gigabyte
+MIN_FACE_PX: Final = 48  # height of the face oval
+SMALL_FACE_PX: Final = 96
+MIN_EXPOSURE: Final = 0.08
+MAX_EXPOSURE: Final = 0.95
+MIN_SHARPNESS: Final = 4.0
+SOFT_SHARPNESS: Final = 12.0
+
+Progress = Callable[[str, int, int], None]  # what is being done, how far, of how much (0: not known)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which part of a source is enrolled: frames from `start_us` on and before `end_us`, at most `frames` of them."""
+
+    start_us: int = 0
+    end_us: int | None = None
+    frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an enrolment is made: the references' longer side and number, and the part of the source to use."""
+
+    reference_px: int = 512
+    references: int = DEFAULT_REFERENCES
+    window: Window = field(default_factory=Window)
+    expires_unix_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enrolment:
+    """The signed file, the avatar in it, and what a person may want to know about how it came about."""
+
+    data: bytes
+    avatar: Avatar
+    frames: int
+    without_face: int
+    several_faces: int
+    reference_frames: tuple[int, ...]  # numbers of the source's frames
+    coverage: dict[str, tuple[float, float, float, float]]
+    picture_quality: int
+    first_quality: int
+    matter: str
+    warnings: tuple[str, ...]
+
+
+def enroll(
+    source: Iterable["Frame"],
+    *,
+    consent: Consent,
+    name: str,
+    key: Signer,
+    tracker: Tracker | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> bytes:
+    """Return the bytes of a signed `.avatar` file made from `source`; see `enroll_in_detail`."""
+    enrolment = enroll_in_detail(
+        source, consent=consent, name=name, key=key, tracker=tracker, settings=settings, progress=progress
+    )
+    return enrolment.data
+
+
+def enroll_in_detail(
+    source: Iterable["Frame"],
+    *,
+    consent: Consent,
+    name: str,
+    key: Signer,
+    tracker: Tracker | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Enrolment:
+    """Make an avatar from the frames of `source`, signed by `key`, created at the time of the consent.
+
+    Without `tracker` the best present one is opened and closed again. Raises `MienError` where the source
+    shows no face, several, or none that could be used; the text says what to do.
+    """
+    settings = settings or Settings()
+    tell = progress or _silent
+    owned = tracker is None
+    tracker = tracker or open_tracker()
+    try:
+        footage = collect(source, tracker, settings, tell)
+        tracker_id = tracker.tracker_id
+    finally:
+        if owned:
+            tracker.close()
+    matter = open_matter()
+    try:
+        return _make(footage, consent, name, key, tracker_id, settings, matter, tell)
+    finally:
+        matter.close()
+
+
+@dataclass(slots=True, eq=False)
+class Footage:
+    """What was collected: all tracks, and a bounded pool of pictures spread over them."""
+
+    width: int = 0
+    height: int = 0
+    frames: int = 0
+    without_face: int = 0
+    several_faces: int = 0
+    tracks: list[NDArray[np.float32]] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)  # the source's frame number of each track
+    pool: list[tuple[int, NDArray[np.uint8], FrameQuality]] = field(
+        default_factory=list
+    )  # (track, picture, quality)
+    stride: int = 1
+
+    def add(self, number: int, rgb: NDArray[np.uint8], landmarks: NDArray[np.float32], max_px: int) -> None:
+        """Take a frame with one face. The pool halves its density whenever it is full."""
+        index = len(self.tracks)
+        self.tracks.append(landmarks)
+        self.numbers.append(number)
+        if index % self.stride:
+            return
+        self.pool.append((index, scaled_down(rgb, max_px), frame_quality(rgb, landmarks)))
+        if len(self.pool) > POOL_FRAMES:
+            self.stride *= 2
+            self.pool = [entry for entry in self.pool if entry[0] % self.stride == 0]
+
+
+def collect(source: Iterable["Frame"], tracker: Tracker, settings: Settings, tell: Progress) -> Footage:
+    """Track the window's frames. Raises `MienError` where none of them has exactly one face, or it cannot be used."""
+    footage = Footage()
+    window = settings.window
+    for frame in source:
+        if window.end_us is not None and frame.timestamp_us >= window.end_us:
+            break
+        if frame.timestamp_us < window.start_us:
+            continue
+        if window.frames is not None and footage.frames >= window.frames:
+            break
+        height, width = frame.rgb.shape[:2]
+        if footage.frames and (width, height) != (footage.width, footage.height):
+            raise MienError(
+                f"the picture's size changed to {width} x {height} on the way: enrol from one size"
+            )
+        footage.width, footage.height = width, height
+        footage.frames += 1
+        faces = tracker.track(frame.rgb, frame.timestamp_us).faces
+        if not faces:
+            footage.without_face += 1
+        elif len(faces) > 1:
+            footage.several_faces += 1
+        else:
+            footage.add(frame.index, frame.rgb, faces[0], settings.reference_px)
+        tell("looking at the face", footage.frames, window.frames or 0)
+    _check(footage)
+    return footage
+
+
+def _check(footage: Footage) -> None:
+    """Raise `MienError` where nothing useful was collected."""
+    if footage.frames == 0:
+        raise MienError("there was no frame to enrol from: choose a part of the clip that exists")
+    if not footage.tracks:
+        if footage.several_faces > footage.without_face:
+            raise MienError(
+                f"several faces in {footage.several_faces} of {footage.frames} frames: "
+                "an avatar is of one person, so be alone in the picture"
+            )
+        raise MienError(
+            f"no face in {footage.frames} frames: face the camera, with light from the front, "
+            "and let the head fill a quarter of the picture's height or more"
+        )
+    tall = float(np.median([np.ptp(t[list(FACE_OVAL), 1]) for t in footage.tracks]))
+    if tall < MIN_FACE_PX:
+        raise MienError(
+            f"the face is only {tall:.0f} pixels tall, {MIN_FACE_PX} are needed: come nearer to the camera"
+        )
+    qualities = [quality for _, _, quality in footage.pool]
+    exposure = float(np.median([q.exposure for q in qualities]))
+    if exposure < MIN_EXPOSURE:
+        raise MienError("the face is too dark: put a light in front of you, not behind, and try again")
+    if exposure > MAX_EXPOSURE:
+        raise MienError("the face is overexposed: take light away from it, or lower the camera's exposure")
+    if float(np.quantile([q.sharpness for q in qualities], 0.75)) < MIN_SHARPNESS:
+        raise MienError("the face is blurred: wipe the lens, hold still, let the camera focus, and try again")
+
+
+def _warnings(footage: Footage, chosen: int, features: NDArray[np.float32]) -> tuple[str, ...]:
+    """Return what the user should know about an avatar that can be made, but could be better."""
+    found: list[str] = []
+    if len(footage.tracks) == 1:
+        found.append(
+            "one picture only: the inside of the mouth, closed eyes and a turned head are guessed; "
+            "a clip of some seconds in which you talk, blink and look around shows more"
+        )
+    elif chosen < 4:
+        found.append(
+            f"the face hardly moves, so {chosen} references say all: talk, blink and turn your head for more"
+        )
+    elif float(np.quantile(features[:, 3], 0.99)) < 0.08:
+        found.append("the mouth never opens, so its inside is guessed: say a few words next time")
+    if len(footage.tracks) < 0.5 * footage.frames:
+        found.append(f"only {len(footage.tracks)} of {footage.frames} frames showed exactly one face")
+    if float(np.median([np.ptp(t[list(FACE_OVAL), 1]) for t in footage.tracks])) < SMALL_FACE_PX:
+        found.append("the face is small in the picture: nearer gives more detail")
+    if float(np.quantile([q.sharpness for _, _, q in footage.pool], 0.75)) < SOFT_SHARPNESS:
+        found.append("the face is soft: more light, or a camera in focus, gives more detail")
+    return tuple(found)
+
+
+def _make(
+    footage: Footage,
+    consent: Consent,
+    name: str,
+    key: Signer,
+    tracker_id: TrackerId,
+    settings: Settings,
+    matter: Matter,
+    tell: Progress,
+) -> Enrolment:
+    model = FaceModel.load()
+    tracks = np.stack(footage.tracks)
+    tell("estimating the neutral face", 0, 0)
+    neutral = estimate_neutral(tracks, model)
+    unit_px = reference_scale(tracks, neutral, model)
+    indices = [index for index, _, _ in footage.pool]
+    pictures = [picture for _, picture, _ in footage.pool]
+    scale = pictures[0].shape[1] / footage.width
+    landmarks = np.asarray(tracks[indices] * scale, np.float32)
+    covered = occlusion(pictures, list(landmarks))
+    pooled = zip(footage.pool, covered, strict=True)
+    qualities = [replace(quality, covered=float(share)) for (_, _, quality), share in pooled]
+    placed = align(
+        neutral[model.rigid].astype(np.float64), tracks[indices][:, model.rigid].astype(np.float64)
+    )
+    shapes = placed.undo(tracks[indices].astype(np.float64))
+    features = face_features(shapes, placed.rotation)
+    tell("choosing reference pictures", 0, 0)
+    chosen = select_references(
+        features, rest_distances(shapes, neutral), qualities, count=settings.references
+    )
+    packed: list[PackedReference] = []
+    for slot, entry in enumerate(chosen):
+        tell("cutting out the person", slot, len(chosen))
+        packed.append(
+            PackedReference(
+                pictures[entry], landmarks[entry], matter.matte(pictures[entry], landmarks[entry])
+            )
+        )
+    code = measure_appearance(
+        [p.rgb for p in packed],
+        [p.landmarks for p in packed],
+        [p.matte for p in packed],
+        [qualities[entry] for entry in chosen],
+    )
+    tell("measuring how hair and shoulders follow", 0, 0)
+    height, width = pictures[0].shape[:2]
+    fitter = Fitter(model, neutral, unit_px=float(unit_px) * scale, width=width, height=height)
+    poses = np.stack([fitter.fit(points).pose for points in landmarks])
+    rings = calibrate_rings(pictures, landmarks, poses, unit_px=float(unit_px) * scale)
+    tell("packing", 0, 0)
+    declaration = Declaration(
+        name=name,
+        consent=consent,
+        uses=tuple(DEFAULT_USES[consent.kind]),
+        created_unix_s=consent.given_unix_s,
+        expires_unix_s=settings.expires_unix_s,
+        model_id=model.model_id,
+        tracker=tracker_id,
+        unit_px=unit_px,
+        width=footage.width,
+        height=footage.height,
+    )
+    result = pack_avatar(
+        packed,
+        neutral=neutral,
+        appearance=code.to_vector(),
+        rings=rings,
+        declaration=declaration,
+        signer=key,
+        budget=LayerBudget.for_size(settings.reference_px),
+    )
+    return Enrolment(
+        data=result.data,
+        avatar=parse_avatar(result.data, now_unix_s=consent.given_unix_s),
+        frames=footage.frames,
+        without_face=footage.without_face,
+        several_faces=footage.several_faces,
+        reference_frames=tuple(footage.numbers[indices[entry]] for entry in chosen),
+        coverage=coverage(features, chosen),
+        picture_quality=result.picture_quality,
+        first_quality=result.first_quality,
+        matter=matter.name,
+        warnings=_warnings(footage, len(chosen), features),
+    )
+
+
+def scaled_down(rgb: NDArray[np.uint8], max_px: int) -> NDArray[np.uint8]:
+    """Return the picture with its longer side at most `max_px`, a copy."""
+    height, width = rgb.shape[:2]
+    shrink = max_px / max(height, width)
+    if shrink >= 1:
+        return rgb.copy()
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Tell nobody."""
