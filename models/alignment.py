@@ -19,7 +19,8 @@ class Similarity:
     def undo(self, points: Floats) -> Floats:
         """Carry points [T, N, 3] of image space back to model space."""
         centred = (points - self.translation[:, None]) / self.scale[:, None, None]
-        return np.einsum("tji,tnj->tni", self.rotation, centred)
+        posed: Floats = np.einsum("tji,tnj->tni", self.rotation, centred)
+        return posed
 
 
 def align(template: Floats, points: Floats) -> Similarity:

@@ -47,11 +47,13 @@ class Fitter:
     def fit(self, landmarks: NDArray[np.float32]) -> FaceState:
         """Return the state whose vertices lie nearest to `landmarks`, float32 [478, 3] of image space.
 
-        Raises `ValueError` where the landmarks are not finite.
+        Raises `ValueError` where the landmarks are not finite or lie within one pixel.
         """
         points = landmarks.astype(np.float64)
         if points.shape != (LANDMARK_COUNT, 3) or not np.isfinite(points).all():
             raise ValueError("landmarks must be 478 finite points")
+        if np.ptp(points[self._rigid, :2], axis=0).max() < 1.0:
+            raise ValueError("the face is smaller than a pixel")
         start = align(self._neutral[self._rigid], points[None, self._rigid])
         expression = self._start @ (start.undo(points[None])[0] - self._neutral).ravel()
         rotation, scale, shift = (

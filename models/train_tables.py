@@ -56,7 +56,7 @@ def read_states(path: Path, model: FaceModel) -> tuple[str, StateTrack] | None:
     unit_px = reference_scale(landmarks, neutral, model)
     fitter = Fitter(model, neutral, unit_px=float(unit_px), width=width, height=height)
     states = tuple(fitter.fit(frame) for frame in landmarks)
-    return identity, StateTrack(states, rest_pose(states), max(1, round(float(min(rate, MAX_TICK_RATE)) / 5)))
+    return identity, StateTrack(states, rest_pose(states), max(1, round(min(float(rate), MAX_TICK_RATE) / 5)))
 
 
 def residuals(track: StateTrack, step_index: int) -> Iterator[tuple[bool, list[int], list[int]]]:
@@ -84,7 +84,7 @@ def count(tracks: list[StateTrack], step_index: int) -> tuple[Floats, Floats]:
         weight = CLIP_WEIGHT / (len(track.states) * COEFFICIENT_COUNT)
         for is_first, indices, frame in residuals(track, step_index):
             magnitudes = np.minimum(np.abs(frame), MAGNITUDES - 1)
-            np.add.at(first if is_first else following, (indices, magnitudes), weight)
+            np.add.at(first if is_first else following, (np.array(indices), magnitudes), weight)
     return first, following
 
 

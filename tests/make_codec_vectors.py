@@ -1,0 +1,146 @@
+"""Writes tests/vectors/coefficients-1.json: `python -m tests.make_codec_vectors`. Run once for a format version.
+
+Vectors of a released version are kept for ever. All values are synthetic.
+"""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from mien.protocol.errors import WireError
+from mien.protocol.message import CoefficientMessage, Extension
+from mien.protocol.quantizer import MAX_VALUE
+from mien.protocol.stream import StreamHeader, TrackerId
+from mien.protocol.tables import Tables
+
+OUTPUT = Path(__file__).parent / "vectors" / "coefficients-1.json"
+
+
+def walk(seed: int, frames: int, spread: float) -> np.ndarray:
+    """Return a random walk of integers [frames, 36]: large pose and low coefficients, small high ones."""
+    rng = np.random.default_rng(seed)
+    sizes = spread * np.concatenate([np.full(6, 3.0), np.geomspace(8, 0.4, 30)])
+    start = rng.laplace(0, 3 * sizes)
+    steps = rng.laplace(0, np.maximum(0.2, 0.15 * sizes), (frames, 36))
+    steps[0] = 0
+    return np.clip(np.round(start + np.cumsum(steps, axis=0)), -MAX_VALUE, MAX_VALUE).astype(np.int16)
+
+
+def message(
+    values: np.ndarray,
+    *,
+    tracked: list[bool] | None = None,
+    stream: int = 0,
+    tick: int = 0,
+    step: int = 1,
+    extensions: tuple[Extension, ...] = (),
+) -> CoefficientMessage:
+    """Return a message; untracked frames are made to repeat the one before."""
+    flags = tracked or [True] * len(values)
+    values = values.copy()
+    for i, flag in enumerate(flags):
+        if not flag:
+            values[i] = values[i - 1] if i else 0
+    return CoefficientMessage(stream, tick, step, values, tuple(flags), extensions)
+
+
+def messages() -> dict[str, CoefficientMessage]:
+    """Return the named cases."""
+    zeros = np.zeros((1, 36), np.int16)
+    extreme = np.full((4, 36), MAX_VALUE, np.int16)
+    extreme[1::2] *= -1
+    ladder = (np.arange(36) - 18).astype(np.int16)[None] * np.array([[1], [2], [3]], np.int16)
+    escapes = np.zeros((3, 36), np.int16)
+    escapes[1] = [s * m for m in (14, 15, 16, 17, 18, 21, 22, 29, 30, 77, 78, 1000, 1037, 2061, 2062, 4000, 4094, 4095)
+                  for s in (1, -1)]  # fmt: skip
+    lost = [True, False, False, True, True, False]
+    cases = {
+        "one neutral frame": message(zeros),
+        "six still frames": message(np.zeros((6, 36), np.int16), tick=6),
+        "ladder": message(ladder, tick=300, step=2),
+        "escapes of every length": message(escapes, tick=65535),
+        "largest values, alternating": message(extreme, step=0),
+        "face lost and found": message(walk(5, 6, 1.0), tracked=lost, tick=1000),
+        "starts untracked": message(walk(6, 5, 1.0), tracked=[False, False, True, True, True]),
+        "no face at all": message(np.zeros((6, 36), np.int16), tracked=[False] * 6, tick=77),
+        "one frame, no face": message(zeros, tracked=[False], stream=15),
+        "extension": message(
+            walk(7, 2, 1.0), extensions=(Extension(1, bytes(range(8))), Extension(200, b""))
+        ),
+        "longest extension": message(zeros, extensions=(Extension(9, bytes(253)),)),
+        "sixteen frames": message(walk(8, 16, 2.0), stream=3, tick=40000),
+    }
+    for step in range(8):
+        cases[f"walk at step {step}"] = message(walk(20 + step, 6, 1.0), step=step, tick=6 * step)
+    return cases
+
+
+def refused() -> dict[str, bytes]:
+    """Return byte strings that are no messages."""
+    good = message(walk(9, 6, 1.0)).serialize()
+    return {
+        "empty": b"",
+        "three bytes": good[:3],
+        "wrong kind": bytes([good[0] ^ 0x30]) + good[1:],
+        "bytes too many": good + bytes([1] * 5),
+        "zero at the end": good + b"\0",
+        "extension without length": bytes([0x10, 0x90, 0, 0]),
+        "extension of length 0": bytes([0x10, 0x90, 0, 0, 0]),
+        "extension longer than the message": bytes([0x10, 0x90, 0, 0, 9, 1, 1]),
+        "entry longer than the extension": bytes([0x10, 0x90, 0, 0, 3, 1, 5, 0, 0, 0, 0]),
+        "half an entry": bytes([0x10, 0x90, 0, 0, 1, 1]),
+        "too long": bytes([0x10, 0x1F, 0, 0]) + b"\xff" * 1097,
+    }
+
+
+def damaged() -> dict[str, bytes]:
+    """Return bodies that no encoder writes and every decoder reads the same."""
+    rng = np.random.default_rng(3)
+    return {
+        f"random body {i}": bytes([0x10, 0x15, 0, i])
+        + rng.integers(1, 256, 12 + 8 * i).astype(np.uint8).tobytes()
+        for i in range(6)
+    } | {"all ones": bytes([0x10, 0x1F, 0, 0]) + b"\xff" * 200, "no body": bytes([0x10, 0x15, 0, 0])}
+
+
+def entry(name: str, data: bytes) -> dict[str, object]:
+    """Return what every decoder must say of `data`."""
+    try:
+        parsed = CoefficientMessage.parse(data)
+    except WireError:
+        return {"name": name, "hex": data.hex(), "refused": True}
+    return {
+        "name": name,
+        "hex": data.hex(),
+        "stream": parsed.stream,
+        "first_tick": parsed.first_tick,
+        "step_index": parsed.step_index,
+        "tracked": [int(t) for t in parsed.tracked],
+        "extensions": [[e.type, e.data.hex()] for e in parsed.extensions],
+        "values": parsed.values.tolist(),
+    }
+
+
+def main() -> None:
+    """Write the vectors."""
+    tables = Tables.load()
+    header = StreamHeader(
+        stream=3, tracker=TrackerId.FACE_MESH, model_id=bytes(range(8)), tables_id=tables.tables_id,
+        avatar_id=bytes(range(8, 16)), tick_rate=Fraction(30000, 1001),
+        unit_px=Fraction(1601, 16), width=640, height=480, rest_pose=(1, -2, 300, 0, -32768, 32767),
+    )  # fmt: skip
+    document = {
+        "about": "canonical: an encoder writes exactly these bytes; damaged: every decoder says the same",
+        "tables_id": tables.tables_id.hex(),
+        "stream_header": header.serialize().hex(),
+        "canonical": [entry(name, m.serialize()) for name, m in messages().items()],
+        "damaged": [entry(name, data) for name, data in damaged().items()],
+        "refused": [{"name": name, "hex": data.hex()} for name, data in refused().items()],
+    }
+    OUTPUT.write_text(json.dumps(document, separators=(",", ":")).replace('{"name"', '\n{"name"') + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""States through the codec: bounded error, no drift, and every message decodes alone."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mien.models.face_model import FaceModel
+from mien.protocol.codec import MessageDecoder, MessageEncoder, frames_per_batch
+from mien.protocol.errors import WireError
+from mien.protocol.quantizer import SCALE, STEPS, Quality
+from mien.protocol.state import FaceState
+from mien.protocol.stream import StreamHeader, TrackerId
+from mien.protocol.tables import Tables
+
+
+def make_header(*, rate: Fraction = Fraction(30), rest: tuple[int, ...] = (0,) * 6) -> StreamHeader:
+    return StreamHeader(
+        stream=1,
+        tracker=TrackerId.FACE_LANDMARKER,
+        model_id=FaceModel.load().model_id,
+        tables_id=Tables.load().tables_id,
+        avatar_id=bytes(8),
+        tick_rate=rate,
+        unit_px=Fraction(100),
+        width=512,
+        height=512,
+        rest_pose=rest,
+    )
+
+
+def walk(frames: int, seed: int = 1) -> list[FaceState]:
+    """A smooth random motion."""
+    rng = np.random.default_rng(seed)
+    path = np.cumsum(rng.normal(0, 0.004, (frames, 36)), axis=0).astype(np.float32)
+    path[:, 4:6] += np.float32([0.3, -0.8])
+    return [FaceState.from_coefficients(row) for row in path]
+
+
+def encode(states: list[FaceState], header: StreamHeader, quality: Quality = Quality.NORMAL) -> list[bytes]:
+    encoder = MessageEncoder(header, quality=quality)
+    found = [encoder.push(tick, state) for tick, state in enumerate(states)]
+    return [m for m in [*found, encoder.flush()] if m is not None]
+
+
+def table(states: tuple[FaceState, ...] | list[FaceState]) -> NDArray[np.float32]:
+    return np.array([s.coefficients() for s in states])
+
+
+@pytest.mark.parametrize("quality", list(Quality))
+def test_error_stays_within_the_dead_zone(quality: Quality) -> None:
+    header = make_header(rest=(10, -20, 30, 0, 300, -800))
+    states = walk(120)
+    decoder = MessageDecoder(header)
+    batches = [decoder.decode(m) for m in encode(states, header, quality)]
+    decoded = np.concatenate([table(b.states) for b in batches])
+    assert [b.first_tick for b in batches] == list(range(0, 120, 6))
+    step = STEPS[quality] / 10000 / np.array(SCALE)
+    assert (np.abs(decoded - table(states)) <= 0.6501 * step + 1e-6).all()
+
+
+def test_every_message_decodes_alone() -> None:
+    header = make_header()
+    messages = encode(walk(60), header)
+    in_order = [MessageDecoder(header).decode(m) for m in messages]
+    decoder = MessageDecoder(header)
+    for index in (9, 3, 7, 0):
+        batch = decoder.decode(messages[index])
+        assert (table(batch.states) == table(in_order[index].states)).all()
+
+
+def test_untracked_frames_hold_and_cost_nothing() -> None:
+    header = make_header()
+    states = walk(6)
+    lost = [s if i < 2 else FaceState(s.pose, s.expression, tracked=False) for i, s in enumerate(states)]
+    (message,) = encode(lost, header)
+    batch = MessageDecoder(header).decode(message)
+    assert [s.tracked for s in batch.states] == [True, True, False, False, False, False]
+    assert (table(batch.states[1:2]) == table(batch.states[2:])).all()
+    (shorter,) = encode(states[:2], header)
+    assert len(message) <= len(shorter) + 2
+
+
+def test_ticks_go_on_beyond_sixteen_bits_in_any_order() -> None:
+    header = make_header()
+    encoder, decoder = MessageEncoder(header, frames_per_message=1), MessageDecoder(header)
+    state = FaceState.neutral()
+    for tick in (65530, 65533, 65536, 65532, 65600, 98000, 130000, 131071, 131073, 131072):
+        message = encoder.push(tick, state)
+        assert message is not None
+        assert decoder.decode(message).first_tick == tick
+
+
+def test_first_message_of_a_stream_already_old() -> None:
+    encoder, decoder = MessageEncoder(make_header(), frames_per_message=1), MessageDecoder(make_header())
+    message = encoder.push(40000, FaceState.neutral())
+    assert message is not None
+    assert decoder.decode(message).first_tick == 40000
+    earlier = encoder.push(39994, FaceState.neutral())
+    assert earlier is not None
+    assert decoder.decode(earlier).first_tick == 39994
+
+
+def test_batches_last_a_fifth_of_a_second() -> None:
+    rates = {Fraction(30): 6, Fraction(30000, 1001): 6, Fraction(25): 5, Fraction(15): 3, Fraction(1): 1}
+    assert {rate: frames_per_batch(make_header(rate=rate)) for rate in rates} == rates
+
+
+def test_gaps_must_be_flushed() -> None:
+    encoder = MessageEncoder(make_header())
+    encoder.push(0, FaceState.neutral())
+    with pytest.raises(ValueError, match="flush before a gap"):
+        encoder.push(2, FaceState.neutral())
+
+
+def test_values_far_outside_are_clamped_not_wrapped() -> None:
+    header = make_header()
+    wild = FaceState.from_coefficients(np.full(36, 1e4, np.float32))
+    (message,) = encode([wild], header)
+    decoded = MessageDecoder(header).decode(message).states[0]
+    assert decoded.expression.min() == pytest.approx(4095 * 0.0035, rel=1e-5)
+
+
+def test_messages_of_other_streams_and_tables_are_refused() -> None:
+    header = make_header()
+    (message,) = encode(walk(1), header)
+    other = MessageDecoder(StreamHeader.parse(bytes([1, 2]) + header.serialize()[2:]))
+    with pytest.raises(WireError, match="stream 1, expected 2"):
+        other.decode(message)
+    alien = bytearray(header.serialize())
+    alien[12] ^= 1
+    with pytest.raises(WireError, match="update the older side"):
+        MessageDecoder(StreamHeader.parse(bytes(alien)))
