@@ -77,7 +77,9 @@ class Enrolment:
     without_face: int
     several_faces: int
     reference_frames: tuple[int, ...]  # numbers of the source's frames
-    coverage: dict[str, tuple[float, float, float, float]]
+    coverage: dict[
+        str, tuple[float, float, float, float]
+    ]  # see `coverage`; yaw and pitch from the first reference
     picture_quality: int
     first_quality: int
     matter: str
@@ -323,12 +325,19 @@ def _make(
         without_face=footage.without_face,
         several_faces=footage.several_faces,
         reference_frames=tuple(footage.numbers[indices[entry]] for entry in chosen),
-        coverage=coverage(features, chosen),
+        coverage=coverage(features - _upright(features[chosen[0]]), chosen),
         picture_quality=result.picture_quality,
         first_quality=result.first_quality,
         matter=matter.name,
         warnings=_warnings(footage, len(chosen), features),
     )
+
+
+def _upright(central: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what to take off features so that turn and nod count from the central reference: its yaw and pitch."""
+    offset = np.zeros_like(central)
+    offset[:2] = central[:2]
+    return offset
 
 
 def scaled_down(rgb: NDArray[np.uint8], max_px: int) -> NDArray[np.uint8]:

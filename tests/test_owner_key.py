@@ -12,10 +12,9 @@ from mien.encoder.owner_key import (
     OwnerKey,
     load_owner_key,
     owner_key,
-    private_folder,
-    write_private,
 )
 from mien.protocol.errors import MienError
+from mien.protocol.private_files import private_folder, write_private
 
 posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="file modes mean something on POSIX only")
 
