@@ -3,17 +3,17 @@
 import hashlib
 import logging
 import os
-import ssl
+import queue
 import sys
 import tempfile
-import time
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mien.protocol.errors import MienError
 
@@ -138,17 +138,11 @@ def _download(
     model: ModelFile, write: Callable[[bytes], object], progress: Progress | None, first_answer_s: float
 ) -> str:
     """Read the model's place into `write`. Returns the SHA-256 in hexadecimal."""
-    request = urllib.request.Request(model.url, headers={"User-Agent": "mien"})
-    deadline = time.monotonic() + first_answer_s
     hasher = hashlib.sha256()
     done = 0
-    with urllib.request.urlopen(
-        request, timeout=first_answer_s, context=ssl.create_default_context()
-    ) as answer:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"no answer within {first_answer_s:.0f} s")
+    with _first_answer(model.url, first_answer_s) as answer:
         while done <= model.size_bytes:  # one byte too many is enough to know
-            chunk = answer.read(min(CHUNK_BYTES, model.size_bytes + 1 - done))
+            chunk = answer.read1(min(CHUNK_BYTES, model.size_bytes + 1 - done))
             if not chunk:
                 break
             write(chunk)
@@ -157,10 +151,34 @@ def _download(
             if progress is not None:
                 progress(min(done, model.size_bytes), model.size_bytes)
     if done != model.size_bytes:
-        raise MienError(
-            f"{model.url} sent {done} bytes or more, expected {model.size_bytes}. {_by_hand(model)}"
-        )
+        sent = f"{done} bytes" if done < model.size_bytes else "more"
+        raise MienError(f"{model.url} sent {sent}, expected {model.size_bytes} bytes. {_by_hand(model)}")
     return hasher.hexdigest()
+
+
+def _first_answer(url: str, limit_s: float) -> Any:
+    """Return the opened answer of `url`. Raises `TimeoutError` where none came within `limit_s`.
+
+    In a thread, because nothing else bounds the whole of it: a name look-up ignores socket time-outs, and
+    a place with several addresses gets one time-out for each.
+    """
+    outcome: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        request = urllib.request.Request(url, headers={"User-Agent": "mien"})
+        try:
+            outcome.put(urllib.request.urlopen(request, timeout=limit_s))
+        except (OSError, HTTPException, ValueError) as error:
+            outcome.put(error)
+
+    threading.Thread(target=ask, name="first answer", daemon=True).start()
+    try:
+        answer = outcome.get(timeout=limit_s)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {limit_s:g} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _is_intact(path: Path, model: ModelFile) -> bool:
