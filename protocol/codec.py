@@ -122,6 +122,6 @@ class MessageDecoder:
         if self._newest_tick is None:
             return low
         offset = (low - self._newest_tick) % TICK_MODULUS
-        if offset >= TICK_MODULUS // 2 and self._newest_tick + offset >= TICK_MODULUS:
+        if offset > TICK_MODULUS // 2 and self._newest_tick + offset >= TICK_MODULUS:
             offset -= TICK_MODULUS
         return self._newest_tick + offset

@@ -1,0 +1,61 @@
+/** Messages to coefficients at ticks: what a receiver calls. Holds no clock and no socket. */
+
+import { WireError } from "./errors.js";
+import { parseMessage } from "./message.js";
+import type { StreamHeader } from "./stream_header.js";
+import { COEFFICIENTS, type Tables } from "./tables.js";
+
+const TICKS = 65536;
+const POSE_COUNT = 6;
+const STEPS = [0.006, 0.0035, 0.002, 0.003, 0.0045, 0.008, 0.012, 0.018]; // by step index, SPEC.md section 5
+const PITCH_YAW_SCALE = 0.6;
+
+export interface State {
+  readonly tick: number;
+  readonly tracked: boolean;
+  readonly coefficients: Float32Array; // 6 of the pose, 30 of the expression
+}
+
+export class MessageDecoder {
+  readonly #header: StreamHeader;
+  readonly #tables: Tables;
+  #newestTick: number | undefined;
+
+  constructor(header: StreamHeader, tables: Tables) {
+    this.#header = header;
+    this.#tables = tables;
+  }
+
+  /** Return the states of a message, on consecutive ticks. Throws `WireError`. */
+  decode(data: Uint8Array): State[] {
+    const message = parseMessage(data, this.#tables);
+    if (message.stream !== this.#header.stream) {
+      throw new WireError(`message is of stream ${message.stream}, expected ${this.#header.stream}`);
+    }
+    const first = extendTick(message.firstTick, this.#newestTick);
+    this.#newestTick = Math.max(this.#newestTick ?? 0, first);
+    return message.frames.map(({ tracked, values }, i) => ({
+      tick: first + i,
+      tracked,
+      coefficients: dequantise(values, message.stepIndex, this.#header.restThousandths),
+    }));
+  }
+}
+
+/** Give a tick its high bits: those that bring it nearest to `newest`, the newest first tick of a message so far. */
+export function extendTick(tick: number, newest: number | undefined): number {
+  if (newest === undefined) return tick;
+  const ahead = (((tick - newest) % TICKS) + TICKS) % TICKS; // 0 to 65535
+  const nearest = newest + (ahead > TICKS / 2 ? ahead - TICKS : ahead);
+  return nearest < 0 ? nearest + TICKS : nearest;
+}
+
+/** Turn a frame's integers into coefficients. */
+export function dequantise(values: Int16Array, stepIndex: number, restThousandths: readonly number[]): Float32Array {
+  const coefficients = new Float32Array(COEFFICIENTS);
+  for (let k = 0; k < COEFFICIENTS; k++) {
+    const rest = k < POSE_COUNT ? restThousandths[k]! / 1000 : 0;
+    coefficients[k] = rest + (values[k]! * STEPS[stepIndex]!) / (k < 2 ? PITCH_YAW_SCALE : 1);
+  }
+  return coefficients;
+}
