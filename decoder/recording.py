@@ -50,6 +50,11 @@ class Track:
         """The ticks that there are, in order."""
         return self._ticks
 
+    @property
+    def untracked(self) -> int:
+        """How many ticks say that no face was seen."""
+        return len(self._ticks) - len(self._tracked)
+
     def add(self, batch: Batch) -> None:
         """Take a batch; what is there already stays."""
         for tick, state in enumerate(batch.states, batch.first_tick):
@@ -99,6 +104,7 @@ class Segment:
     messages: int = 0
     message_bytes: int = 0
     bad_messages: int = 0
+    problem: str | None = None  # why none of its messages can be read
 
     def source_frames(self) -> list[tuple[int, Fraction]]:
         """Return (time in us from the segment's start, position in ticks) of every frame of the source.
@@ -168,8 +174,8 @@ class Recording:
 
 def read_recording(reader: LogReader) -> Recording:
     """Read a log up to its end or damage. Messages that do not decode are counted in their segment."""
-    segments = [Segment(reader.header.stream)]
-    decoder = MessageDecoder(reader.header.stream)
+    segments: list[Segment] = []
+    decoder = _begin(segments, reader.header.stream)
     ended = False
     for record in reader.records():
         segment = segments[-1]
@@ -178,22 +184,30 @@ def read_recording(reader: LogReader) -> Recording:
                 segment.messages += 1
                 segment.message_bytes += len(record.data)
                 try:
-                    segment.track.add(decoder.decode(record.data))
+                    if decoder is not None:
+                        segment.track.add(decoder.decode(record.data))
                 except WireError:
                     segment.bad_messages += 1
             case FramesRecord():
                 segment.frames += _growing(segment.frames, record.frames)
             case EventRecord(event=EventKind.STREAM):
                 try:
-                    stream = StreamHeader.parse(record.data)
-                    decoder = MessageDecoder(stream)
+                    decoder = _begin(segments, StreamHeader.parse(record.data))
                 except WireError as error:
                     logger.warning("a stream of the log cannot be read: %s", error)
-                    continue
-                segments.append(Segment(stream))
             case EventRecord(event=EventKind.END):
                 ended = True
     return Recording(reader.header, segments, reader.damage, ended)
+
+
+def _begin(segments: list[Segment], stream: StreamHeader) -> MessageDecoder | None:
+    """Append a segment; return its decoder, or None (the segment says why) for codec tables of another version."""
+    try:
+        decoder, problem = MessageDecoder(stream), None
+    except WireError as error:
+        decoder, problem = None, str(error)
+    segments.append(Segment(stream, problem=problem))
+    return decoder
 
 
 def _growing(so_far: list[SourceFrame], frames: tuple[SourceFrame, ...]) -> Iterator[SourceFrame]:

@@ -12,6 +12,7 @@ from mien.encoder.tick_clock import tick_rate_for
 from mien.models.face_model import FaceModel
 from mien.models.fit import Fitter, reference_scale, rest_pose
 from mien.protocol.avatar import Avatar
+from mien.protocol.log import owner_digest
 from mien.protocol.stream import StreamHeader, TrackerId
 from mien.protocol.tables import Tables
 
@@ -70,3 +71,8 @@ def make_fitter(avatar: Avatar, header: StreamHeader) -> Fitter:
 def _expected_scale(avatar: Avatar, width: int, height: int) -> Fraction:
     scale = float(avatar.unit_px) * min(width / avatar.width, height / avatar.height)
     return Fraction(min(65535, max(16, round(16 * scale))), 16)
+
+
+def owner_fingerprint(avatar: Avatar) -> bytes:
+    """Return what a log's header holds of the avatar's owner."""
+    return owner_digest(avatar.manifest.owner)

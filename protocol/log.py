@@ -42,6 +42,7 @@ from mien.protocol.log_records import (
     RenderRecord,
     SourceFrame,
     UnknownRecord,
+    owner_digest,
     parse_record,
     payload_size,
     serialize_record,
@@ -63,7 +64,14 @@ __all__ = [
     "RenderRecord",
     "SourceFrame",
     "open_log",
+    "owner_digest",
+    "picture_crc",
 ]
+
+
+def picture_crc(rgb: NDArray[np.uint8]) -> int:
+    """Return the CRC-32 of a picture's bytes, row by row."""
+    return zlib.crc32(np.ascontiguousarray(rgb).data)
 
 
 class LogWriter:
@@ -102,8 +110,7 @@ class LogWriter:
 
     def picture(self, rgb: NDArray[np.uint8], *, time_us: int) -> None:
         """Append the checksum of the picture that was shown for the latest render record."""
-        crc = zlib.crc32(np.ascontiguousarray(rgb).data)
-        self.event(EventKind.PICTURE, crc.to_bytes(4, "big"), time_us=time_us)
+        self.event(EventKind.PICTURE, picture_crc(rgb).to_bytes(4, "big"), time_us=time_us)
 
     def event(self, kind: EventKind, data: bytes = b"", *, time_us: int) -> None:
         """Append an event."""

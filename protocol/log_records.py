@@ -1,5 +1,6 @@
 """The header and the records of a coefficient log (`.mien`), each with its bytes."""
 
+import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class EventKind(IntEnum):
     PICTURE = 8  # u32: CRC-32 of the RGB bytes that were shown for the latest render record
 
 
+def owner_digest(public_key: bytes) -> bytes:
+    """Return what a log's header holds of an avatar owner's key: its SHA-256."""
+    return hashlib.sha256(public_key).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class LogHeader:
     """The head of a log: everything that must be known before the first record means something.
@@ -66,8 +72,8 @@ class LogHeader:
 
     `source_rate` is the source's own frame rate (frames per second), which may be above the tick rate;
     `width` and `height` are the source's picture in pixels. `avatar_id` is the whole SHA-256 of the avatar's
-    signed manifest (its first 8 bytes stand in the stream header too), `owner` the SHA-256 of the owner's
-    public key: a log moves only faces of the owner that it was made by. `created_unix_s` is None (0 in the
+    signed manifest (its first 8 bytes stand in the stream header too), `owner` the `owner_digest` of the
+    owner's public key: a log moves only faces of the owner that it was made by. `created_unix_s` is None (0 in the
     file) unless the user asks for it: when somebody talked is personal data and nothing needs it.
     """
 

@@ -1,0 +1,31 @@
+"""Reading `.avatar` files that the user names, for the verbs that need one."""
+
+import time
+from pathlib import Path
+
+from mien.protocol.avatar import MAX_HEAD_BYTES, AvatarAssembler, assemble
+from mien.protocol.errors import MienError, WireError
+from mien.protocol.manifest import MAX_AVATAR_BYTES
+
+MAX_FILE_BYTES = MAX_HEAD_BYTES + MAX_AVATAR_BYTES
+
+
+def read_file(path: str, *, max_bytes: int) -> bytes:
+    """Return a file's bytes. Raises `MienError` for a file that is missing, unreadable or too big."""
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(max_bytes + 1)
+    except OSError as error:
+        raise MienError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > max_bytes:
+        raise MienError(f"{path} has more than {max_bytes} bytes: that is no avatar")
+    return data
+
+
+def read_avatar(path: str) -> AvatarAssembler:
+    """Read and verify a whole avatar. Raises `MienError` that names the file."""
+    data = read_file(path, max_bytes=MAX_FILE_BYTES)
+    try:
+        return assemble(data, now_unix_s=int(time.time()))
+    except WireError as error:
+        raise WireError(f"{path}: {error}") from error

@@ -1,0 +1,325 @@
+"""`mien replay`: a log and an avatar in, a video, a folder of frames or a contact sheet out."""
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mien.commands.avatar_files import read_avatar
+from mien.commands.replay_outputs import Picture, Sink, open_sink
+from mien.decoder.as_shown import ShownAgain
+from mien.decoder.compositor import Compositor, Layer
+from mien.decoder.framing import Framing
+from mien.decoder.recording import Recording, Segment, read_recording
+from mien.decoder.renderer import BACKENDS, Backend, Renderer
+from mien.models.face_model import FaceModel
+from mien.protocol.avatar import Avatar, AvatarAssembler
+from mien.protocol.consent import PermittedUse
+from mien.protocol.errors import MienError
+from mien.protocol.log import LogHeader, LogReader, Origin, open_log, owner_digest
+from mien.protocol.stream import MAX_PICTURE_PX
+
+EXAMPLE: Final = """examples:
+  mien replay talk.mien --avatar me.avatar -o talk.mp4
+  mien replay talk.mien --avatar me.avatar -o frames/ --size 256
+  mien replay talk.mien --avatar me.avatar -o sheet.png
+  mien replay call.mien --avatar them.avatar -o call.mp4 --as-shown
+"""
+Item = TypeVar("Item")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("log", metavar="LOG", help="a .mien file")
+    parser.add_argument("--avatar", required=True, metavar="FILE", help="the avatar to draw")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="video (.mp4), contact sheet (.png) or folder of frames",
+    )
+    parser.add_argument(
+        "--size",
+        default="source",
+        metavar="SIZE",
+        help="source, N pixels on the longer side, or WxH (default: source)",
+    )
+    parser.add_argument(
+        "--fps", type=Fraction, metavar="N", help="frames per second (default: the source's frames)"
+    )
+    parser.add_argument(
+        "--tier", choices=["W", "N", "S"], default="W", help="W: mesh warp (N and S: not yet)"
+    )
+    parser.add_argument(
+        "--as-shown", action="store_true", help="repeat what a call showed, at the times that it did"
+    )
+    parser.add_argument(
+        "--backend", choices=BACKENDS, help="what draws (default: gl where there is EGL; --as-shown: as live)"
+    )
+    parser.add_argument("--json", action="store_true", help="report as one JSON line")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the verb."""
+    if options.tier != "W":
+        raise MienError(f"--tier {options.tier} is not there yet: W is (leave the option out)")
+    if options.as_shown and (options.fps is not None or options.size != "source"):
+        raise MienError("--as-shown keeps the times and the size that were shown: leave out --fps and --size")
+    if options.fps is not None and not 0 < options.fps <= 240:
+        raise MienError(f"--fps {options.fps}: expected more than 0, at most 240")
+    console = Console(stderr=True)
+    with open_log(options.log) as reader:
+        whole = read_avatar(options.avatar)
+        for warning in check_avatar(reader.header, whole, options.avatar):
+            console.print(f"warning: {warning}", style="yellow")
+        if options.as_shown:
+            report = replay_as_shown(reader, whole, options, console)
+        else:
+            report = replay_source(reader, whole, options, console)
+    if report["damage"]:
+        console.print(f"warning: {options.log}: {report['damage']}", style="yellow")
+    elif not report["finished"]:
+        console.print(
+            f"warning: {options.log}: its recorder did not finish; all that it wrote is here", style="yellow"
+        )
+    if options.json:
+        print(json.dumps({"output": options.output, **report}))
+    else:
+        print(tell(options.output, report))
+    return 1 if report.get("states_equal", 0) != report.get("states", 0) else 0
+
+
+def check_avatar(header: LogHeader, whole: AvatarAssembler, path: str) -> list[str]:
+    """Return warnings. Raises `MienError` for an avatar that this log must not move."""
+    if owner_digest(whole.manifest.owner) != header.owner:
+        raise MienError(
+            f"{path} belongs to {whole.manifest.owner_fingerprint}, this log to someone else: "
+            "one person's motion is not put on another's face"
+        )
+    may_record = whole.manifest.permits(PermittedUse.RECORD) or whole.manifest.permits(PermittedUse.LOOPBACK)
+    if header.origin is Origin.RECEIVED and not may_record:
+        raise MienError(f"the owner of {path} does not permit recordings with it")
+    model_id = FaceModel.load().model_id
+    if header.stream.model_id != model_id:
+        raise MienError(
+            f"the log uses face model {header.stream.model_id.hex()}, this version of mien has {model_id.hex()}"
+        )
+    warnings = []
+    if whole.avatar_id != header.avatar_id:
+        warnings.append(
+            f"the log was made with another avatar of the same owner ({header.avatar_id.hex()[:16]})"
+        )
+    if whole.manifest.tracker != header.stream.tracker:
+        warnings.append(
+            f"the log was measured with tracker {header.stream.tracker.name}, the avatar with "
+            f"{whole.manifest.tracker.name}; they differ by 1-2 %"
+        )
+    return warnings
+
+
+# --- The source's frames ------------------------------------------------------------------------------------
+
+
+def replay_source(
+    reader: LogReader, whole: AvatarAssembler, options: argparse.Namespace, console: Console
+) -> dict[str, Any]:
+    """Draw one picture for each frame of the source (or at --fps)."""
+    recording = read_recording(reader)
+    avatar = whole.avatar
+    segments = [s for s in recording.segments if len(s.track)]
+    if avatar is None or not segments:
+        raise MienError(why_nothing(recording, options.log))
+    width, height = parse_size(options.size, recording.header)
+    schedule = make_schedule(segments, options.fps)
+    rate = options.fps or default_rate(recording)
+    sink = open_sink(options.output, width=width, height=height, rate=rate, total=len(schedule))
+    with closing(sink):
+        artist = Artist(avatar, width=width, height=height, backend=options.backend or "auto")
+        try:
+            for due in progress_over(schedule, options.output, console):
+                sink.write(artist.draw(due), due.time_us)
+        finally:
+            artist.close()
+    return {
+        "frames": len(schedule),
+        "width": width,
+        "height": height,
+        "renderer": artist.backend,
+        "finished": recording.ended,
+        "damage": str(recording.damage) if recording.damage else None,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A picture to make: when in the output, of which segment, at which position in ticks."""
+
+    time_us: int
+    segment: Segment
+    position: Fraction
+
+
+def make_schedule(segments: list[Segment], fps: Fraction | None) -> list[Due]:
+    """Return the pictures of a replay, one segment after the other."""
+    out: list[Due] = []
+    start_us = 0
+    for segment in segments:
+        frames = segment.source_frames() if fps is None else segment.resampled(fps)
+        out += [Due(start_us + time_us, segment, position) for time_us, position in frames]
+        step = 1 / (fps or segment.stream.tick_rate)
+        start_us = out[-1].time_us + int(1_000_000 * step) if out else 0
+    return out
+
+
+class Artist:
+    """Draws states, with the badge. Makes a renderer for each framing as it comes."""
+
+    def __init__(self, avatar: Avatar, *, width: int, height: int, backend: Backend) -> None:
+        self._avatar = avatar
+        self._size = (width, height)
+        self._wanted: Backend = backend
+        self._compositor = Compositor(width, height, test_fixture=avatar.is_test_fixture)
+        self._framing: Framing | None = None
+        self._renderer: Renderer | None = None
+        self.backend = "none"
+
+    def draw(self, due: Due) -> Picture:
+        """Return RGB uint8 [height, width, 3]."""
+        stream = due.segment.stream
+        renderer = self._renderer_for(Framing(float(stream.unit_px), stream.width, stream.height))
+        rgb = renderer.render(due.segment.track.state_at(due.position))
+        return self._compositor.compose({Layer.AVATAR: rgb}, now_us=due.time_us)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _renderer_for(self, framing: Framing) -> Renderer:
+        if self._renderer is None or framing != self._framing:
+            self.close()
+            width, height = self._size
+            self._renderer = Renderer(
+                self._avatar,
+                FaceModel.load(),
+                width=width,
+                height=height,
+                stream=framing,
+                backend=self._wanted,
+            )
+            self._framing, self.backend = framing, self._renderer.backend
+        return self._renderer
+
+
+def why_nothing(recording: Recording, path: str) -> str:
+    """Say why a log gives no picture."""
+    problem = next((s.problem for s in recording.segments if s.problem), None)
+    if problem:
+        return f"{path}: {problem}"
+    damage = f" ({recording.damage})" if recording.damage else ""
+    return f"{path} holds no message that can be read{damage}"
+
+
+def default_rate(recording: Recording) -> Fraction:
+    """Return the nominal frame rate of the output: the source's, or the ticks' where the source is not known."""
+    known = any(segment.frames for segment in recording.segments)
+    rate = recording.header.source_rate if known else recording.header.stream.tick_rate
+    return min(max(rate, Fraction(1)), Fraction(240)).limit_denominator(1001)
+
+
+def parse_size(text: str, header: LogHeader) -> tuple[int, int]:
+    """Return width and height of the output. Raises `MienError` for a size that is none."""
+    if text == "source":
+        return header.width, header.height
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if match is None:
+        raise MienError(f"--size {text}: expected source, a number of pixels, or WIDTHxHEIGHT")
+    if match[2] is None:
+        scale = int(match[1]) / max(header.width, header.height)
+        width, height = (max(2, 2 * round(scale * side / 2)) for side in (header.width, header.height))
+    else:
+        width, height = int(match[1]), int(match[2])
+    if not (2 <= width <= MAX_PICTURE_PX and 2 <= height <= MAX_PICTURE_PX):
+        raise MienError(f"--size {text}: expected 2 to {MAX_PICTURE_PX} pixels each way")
+    return width, height
+
+
+# --- What was shown -----------------------------------------------------------------------------------------
+
+
+def replay_as_shown(
+    reader: LogReader, whole: AvatarAssembler, options: argparse.Namespace, console: Console
+) -> dict[str, Any]:
+    """Repeat the pictures of a received log."""
+    if reader.header.origin is not Origin.RECEIVED:
+        raise MienError(f"{options.log} was made from a source, nothing was shown yet: leave out --as-shown")
+    index = reader.index()
+    if index.renders == 0:
+        raise MienError(f"{options.log} notes no picture that was shown: leave out --as-shown")
+    again = ShownAgain(reader, whole, now_unix_s=int(time.time()), backend=options.backend)
+    sink: Sink | None = None
+    first_us = 0
+    try:
+        for picture in progress_over(again.pictures(), options.output, console, total=index.renders):
+            if sink is None:
+                height, width, _ = picture.rgb.shape
+                first_us = picture.time_us
+                sink = open_sink(
+                    options.output, width=width, height=height, rate=Fraction(30), total=index.renders
+                )
+            sink.write(picture.rgb, picture.time_us - first_us)
+    finally:
+        again.close()
+        if sink is not None:
+            sink.close()
+    agreement = again.agreement
+    if again.other_avatars:
+        console.print(
+            "warning: for a part the log shows another avatar; it is left empty here", style="yellow"
+        )
+    return {
+        "frames": index.renders,
+        "states": agreement.states,
+        "states_equal": agreement.states_equal,
+        "pictures": agreement.pictures,
+        "pictures_equal": agreement.pictures_equal,
+        "finished": index.ended,
+        "damage": str(index.damage) if index.damage else None,
+    }
+
+
+def progress_over(
+    items: Iterable[Item], what: str, console: Console, *, total: int | None = None
+) -> Iterator[Item]:
+    """Give the items, with a progress bar on a terminal."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        yield from progress.track(items, total=total, description=f"drawing {what}")
+
+
+def tell(output: str, report: dict[str, Any]) -> str:
+    """Return what was done, for a person."""
+    if "states" not in report:
+        size = f"{report['width']} x {report['height']}"
+        return f"{output}: {report['frames']} frames, {size}, drawn by {report['renderer']}"
+    return (
+        f"{output}: {report['frames']} frames; equal to what was shown: {report['states_equal']} of {report['states']} "
+        f"states, {report['pictures_equal']} of {report['pictures']} pictures"
+    )
