@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -56,6 +57,9 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns its exit status: 0 done, 1 failed, 2 the user can mend it, 130 interrupted."""
+    # The matrices here are small: a BLAS with threads of its own would only burn a second core waiting.
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = next((a for a in arguments if a in VERBS), None)
     options = build_parser(verb).parse_args(arguments)
