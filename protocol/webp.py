@@ -18,6 +18,8 @@ def webp_size(data: bytes) -> tuple[int, int]:
     if int.from_bytes(data[4:8], "little") != len(data) - 8 or len(data) % 2:
         raise WireError("the picture's length is not what its header says")
     chunk, size = data[12:16], int.from_bytes(data[16:20], "little")
+    if chunk not in (b"VP8 ", b"VP8L"):
+        raise WireError(f"the picture has the WebP chunk {chunk!r}, expected VP8 or VP8L")
     if size + size % 2 != len(data) - 20:
         raise WireError("the picture holds more than one chunk or is cut short")
     body = data[20:]
@@ -25,9 +27,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
         if body[0] & 1 or body[3:6] != _LOSSY_START:
             raise WireError("the picture is not a WebP key frame")
         return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
-    if chunk == b"VP8L":  # RFC 9649, 3.4: signature byte, then 14-bit sizes less one
-        if body[0] != 0x2F:
-            raise WireError("the picture is not lossless WebP")
-        bits = int.from_bytes(body[1:5], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    raise WireError(f"the picture has the WebP chunk {chunk!r}, expected VP8 or VP8L")
+    if body[0] != 0x2F:  # RFC 9649, 3.4: signature byte, then 14-bit sizes less one
+        raise WireError("the picture is not lossless WebP")
+    bits = int.from_bytes(body[1:5], "little")
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
