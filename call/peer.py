@@ -7,18 +7,22 @@ import asyncio
 import ipaddress
 import logging
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
 import av
+from aioice import Candidate
 from aiortc import (
     MediaStreamTrack,
     RTCBundlePolicy,
     RTCConfiguration,
     RTCDataChannel,
     RTCIceServer,
+    RTCIceTransport,
     RTCPeerConnection,
+    RTCSctpTransport,
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamError
@@ -120,7 +124,11 @@ class Peer:
         self.dropped: Counter[str] = Counter()  # messages by channel: too long, text, or not sendable
         self._add_media(gate, voice, audio=audio)
         self._channels = {label: self._add_channel(label) for label in CHANNEL_IDS}
-        _use_addresses(self._pc, addresses)
+        sctp = self._pc.sctp
+        if sctp is None:
+            raise RuntimeError("a connection with data channels has no SCTP transport")
+        self._sctp: RTCSctpTransport = sctp
+        _use_addresses(sctp.transport.transport, addresses)
         self._pc.on("connectionstatechange", self._on_state)
         self._pc.on("track", self._on_track)
 
@@ -161,7 +169,7 @@ class Peer:
     @property
     def is_loopback(self) -> bool:
         """Whether the chosen path stays on this machine. False while there is none."""
-        pair = self._pc.sctp.transport.transport._connection._nominated.get(1)
+        pair = self._sctp.transport.transport._connection._nominated.get(1)
         if pair is None:
             return False
         hosts = (pair.local_addr[0], pair.remote_addr[0])
@@ -170,23 +178,26 @@ class Peer:
     @property
     def round_trip_us(self) -> int:
         """SCTP's smoothed round trip, 0 while there is none."""
-        return round((self._pc.sctp._srtt or 0) * 1e6)
+        return round((self._sctp._srtt or 0) * 1e6)
 
     def local_fingerprint(self) -> bytes:
         """Return the SHA-256 of this end's DTLS certificate."""
-        for fingerprint in self._pc.sctp.transport.getLocalParameters().fingerprints:
+        for fingerprint in self._sctp.transport.getLocalParameters().fingerprints:
             if fingerprint.algorithm == "sha-256":
                 return bytes.fromhex(fingerprint.value.replace(":", ""))
         raise RuntimeError("the certificate has no SHA-256 fingerprint")
 
     def remote_fingerprint(self) -> bytes:
         """Return the SHA-256 of the certificate that the other end has shown it holds. Only once connected."""
-        certificate = self._pc.sctp.transport._ssl.get_peer_certificate(as_cryptography=True)
+        tls = self._sctp.transport._ssl
+        certificate = tls.get_peer_certificate(as_cryptography=True) if tls else None
+        if certificate is None:
+            raise RuntimeError("not connected: the other side has shown no certificate")
         return bytes(certificate.fingerprint(hashes.SHA256()))
 
     def check_health(self) -> str | None:
         """Return why this peer should be hung up on, None if it keeps to the rules. Call it now and then."""
-        sctp = self._pc.sctp
+        sctp = self._sctp
         if sctp._advertised_rwnd < -MAX_UNREAD_BYTES:
             return "the other side sends messages without an end"
         if len(sctp._data_channels) > MAX_CHANNELS:
@@ -288,19 +299,17 @@ class Peer:
             self._listener.on_fault(error)
 
 
-def _use_addresses(pc: RTCPeerConnection, addresses: Addresses) -> None:
+def _use_addresses(ice: RTCIceTransport, addresses: Addresses) -> None:
     """Choose the local addresses. aioice leaves loopback out and offers no choice."""
     if addresses is Addresses.INTERFACES:
         return
-    connection = pc.sctp.transport.transport._connection
-    gather = connection.get_component_candidates
+    gather = ice._connection.get_component_candidates
 
-    async def gather_chosen(component: int, addresses_found: list[str], timeout: int = 5) -> list[object]:  # noqa: ASYNC109  aioice's signature
-        others = [] if addresses is Addresses.LOOPBACK else addresses_found
-        found: list[object] = await gather(component, ["127.0.0.1", *others], timeout)
-        return found
+    def gather_chosen(
+        component: int, addresses: list[str], timeout: int = 5
+    ) -> Coroutine[None, None, list[Candidate]]:
+        others = [] if only_loopback else addresses
+        return gather(component, ["127.0.0.1", *others], timeout)
 
-    def gather_named(component: int, addresses: list[str], timeout: int = 5) -> object:
-        return gather_chosen(component, addresses, timeout)
-
-    vars(connection)["get_component_candidates"] = gather_named
+    only_loopback = addresses is Addresses.LOOPBACK
+    vars(ice._connection)["get_component_candidates"] = gather_chosen

@@ -6,6 +6,7 @@ from typing import Final
 import av
 from aiortc import MediaStreamTrack, RTCRtpSender
 from aiortc.mediastreams import VIDEO_CLOCK_RATE, VIDEO_TIME_BASE, MediaStreamError
+from aiortc.rtp import AnyRtcpPacket
 from av.video.reformatter import Interpolation
 
 from mien.call import clock
@@ -57,7 +58,7 @@ def silence_rtcp_until_open(sender: RTCRtpSender, gate: VideoGate) -> None:
     """Keep a sender from reporting once a second about video that was never sent (1 kbps)."""
     send = sender._send_rtcp
 
-    async def send_if_ever_open(packets: list[object]) -> None:
+    async def send_if_ever_open(packets: list[AnyRtcpPacket]) -> None:
         if gate.ever_open:
             await send(packets)
 

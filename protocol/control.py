@@ -293,13 +293,19 @@ class RecordingNotice(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class ReceiverReport(ControlMessage):
-    """How the coefficients arrive, every few seconds; all counts since the stream's start.
+    """How a side is doing, every few seconds.
 
     Times are microseconds of the sender's own clock, which the other side only echoes: `sent_us` is when this
     report left; `echo_us` is the `sent_us` of the newest report from the other side and `held_us` how long ago
     that one came, so that the other side's round trip is its now - echo_us - held_us (both are 0 where there was
-    none). `shown_tick` is the newest of the other side's ticks on screen, composited `shown_us` ago
-    (0 and 0 where nothing was shown).
+    none).
+
+    As receiver: `received` and `malformed` coefficient messages, `lost` and `late` frames, since the start;
+    `jitter_us` of their arrival; `latency_us` from the stamp of a frame of the other side's camera to its
+    composited picture here, 0 where that is not known.
+
+    As sender: the frame of `coded_tick` was taken `coded_us` before this report left, from which the other
+    side knows how old the pictures are that it shows (0 and 0: no frame yet).
     """
 
     KIND: ClassVar[int] = 7
@@ -308,25 +314,25 @@ class ReceiverReport(ControlMessage):
         "echo_us": _TIME_US,
         "held_us": _TIME_US,
         "received": _U32,
+        "malformed": _U32,
         "lost": _U32,
         "late": _U32,
-        "malformed": _U32,
         "jitter_us": _U32,
-        "playout_delay_us": _U32,
-        "shown_tick": _TIME_US,
-        "shown_us": _TIME_US,
+        "latency_us": _U32,
+        "coded_tick": _TIME_US,
+        "coded_us": _TIME_US,
     }
     sent_us: int
     echo_us: int
     held_us: int
     received: int
+    malformed: int
     lost: int
     late: int
-    malformed: int
     jitter_us: int
-    playout_delay_us: int
-    shown_tick: int
-    shown_us: int
+    latency_us: int
+    coded_tick: int
+    coded_us: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,85 @@
+"""Offers our avatar, proves that it is ours, and sends its layers in small chunks while the call runs."""
+
+import asyncio
+import logging
+from typing import Final
+
+from mien.call import clock
+from mien.call.peer import CONTROL, TRANSFER, Peer
+from mien.call.token_bucket import TokenBucket
+from mien.protocol.avatar import AvatarAssembler, Signer
+from mien.protocol.control import AvatarVerdict, OwnerProof, proof_transcript
+from mien.protocol.transfer import AvatarSender, Chunk, TransferMessage
+
+logger = logging.getLogger(__name__)
+
+# What a message of the data channel costs besides its content: SCTP, DTLS, UDP and IP headers.
+MESSAGE_OVERHEAD_BYTES: Final = 93
+CHUNK_BYTES: Final = 1000
+MAX_BACKLOG_BYTES: Final = 4 * CHUNK_BYTES  # nothing may wait longer behind an avatar than this takes
+IDLE_S: Final = 0.05
+
+
+class AvatarOffer:
+    """One avatar for one call. `run` sends whatever the other side wants, at `kbps` on the wire."""
+
+    def __init__(self, avatar: AvatarAssembler, signer: Signer | None, peer: Peer, *, kbps: float) -> None:
+        self._sender = AvatarSender(avatar)
+        self._avatar = avatar
+        self._signer = signer
+        self._peer = peer
+        self._bytes_per_s = kbps * 1000 / 8
+        self._wanted = asyncio.Event()
+        self.verdict: int | None = None  # of the other side; a number of `Verdict`
+        self.sent_bytes = 0  # of layers
+
+    def open(self, challenge: bytes) -> None:
+        """Offer the avatar and prove, with the other side's `challenge`, that the owner's key is here."""
+        proof = self._proof(challenge)
+        if proof is not None:
+            self._peer.send(CONTROL, proof.serialize())
+        self._peer.send(TRANSFER, self._sender.offer().serialize())
+
+    def on_answer(self, message: TransferMessage) -> None:
+        """Take what the other side says about the transfer. Raises `WireError`."""
+        self._sender.receive(message)
+        self._wanted.set()
+
+    def on_verdict(self, message: AvatarVerdict) -> None:
+        """Take whether the other side shows the avatar."""
+        if message.avatar_id == self._avatar.avatar_id:
+            self.verdict = message.verdict
+
+    async def run(self) -> None:
+        """Send chunks as they are wanted and as the rate allows, until cancelled."""
+        start_us = clock.now_us()
+        bucket = TokenBucket(rate_per_s=self._bytes_per_s, burst=3 * CHUNK_BYTES, now_us=start_us)
+        while True:
+            chunk = self._sender.next_chunk(CHUNK_BYTES)
+            if chunk is None:
+                self._wanted.clear()
+                await self._wanted.wait()
+                continue
+            await self._room_for(chunk, bucket)
+            if self._peer.send(TRANSFER, chunk.serialize()):
+                self.sent_bytes += len(chunk.data)
+
+    async def _room_for(self, chunk: Chunk, bucket: TokenBucket) -> None:
+        cost = len(chunk.data) + Chunk.LAYOUT.size + MESSAGE_OVERHEAD_BYTES
+        while not bucket.take(cost, now_us=clock.now_us()):  # noqa: ASYNC110  time is what is waited for
+            await asyncio.sleep(max(bucket.wait_us(cost, now_us=clock.now_us()) / 1e6, 0.001))
+        while self._peer.backlog_bytes(TRANSFER) > MAX_BACKLOG_BYTES:  # noqa: ASYNC110  aiortc tells of nothing
+            await asyncio.sleep(IDLE_S)
+
+    def _proof(self, challenge: bytes) -> OwnerProof | None:
+        owner = self._avatar.manifest.owner
+        if self._signer is None or self._signer.public_key != owner:
+            logger.warning("this avatar's owner key is not here, so the other side will not show the avatar")
+            return None
+        transcript = proof_transcript(
+            challenge=challenge,
+            prover_fingerprint=self._peer.local_fingerprint(),
+            verifier_fingerprint=self._peer.remote_fingerprint(),
+            avatar_id=self._avatar.avatar_id,
+        )
+        return OwnerProof(self._avatar.avatar_id, owner, self._signer.sign(transcript))

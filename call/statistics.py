@@ -1,0 +1,137 @@
+"""What a call cost and how it went: one frozen record, for a table, for JSON, for a test."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mien.call.wire_meter import WireTotals
+from mien.protocol.control import Rung, RungReason, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class RungChange:
+    """A change of what is shown, `seconds` after the connection stood."""
+
+    seconds: float
+    rung: Rung
+    reason: int
+    camera_live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds from a frame's stamp to the composited picture of its tick, over `samples` pictures."""
+
+    samples: int = 0
+    median_ms: float = 0.0
+    p95_ms: float = 0.0
+
+    @classmethod
+    def of(cls, samples_us: list[int]) -> "Latency":
+        """Summarise microseconds."""
+        if not samples_us:
+            return cls()
+        median, p95 = np.percentile(samples_us, [50, 95]) / 1000
+        return cls(len(samples_us), float(median), float(p95))
+
+
+@dataclass(frozen=True, slots=True)
+class SentStatistics:
+    """Our side."""
+
+    frames: int = 0  # tracked
+    frames_left_out: int = 0
+    fps: float = 0.0
+    cpu_ms_per_frame: float = 0.0  # tracking, fitting and coding
+    messages: int = 0
+    message_bytes: int = 0
+    messages_unsent: int = 0
+    avatar_bytes: int = 0
+    avatar_verdict: int | None = None  # the other side's; a number of `Verdict`
+    camera_pixels: int = 0  # that passed the video gate
+    video_packets: int = 0
+    rungs: tuple[RungChange, ...] = ()
+    reported_lost: int = 0  # frames, as the other side counts them
+    reported_latency_ms: float = 0.0  # the median over there
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedStatistics:
+    """The other side, as it came here."""
+
+    messages: int = 0
+    malformed: int = 0
+    early: int = 0  # before stream and avatar were known: dropped
+    dropped: int = 0  # over-long, or more than could be taken
+    lost: int = 0  # frames
+    late_ticks: int = 0
+    jitter_ms: float = 0.0
+    latency: Latency = field(default_factory=Latency)
+    control_malformed: int = 0
+    transfer_malformed: int = 0
+    pictures: int = 0
+    fps: float = 0.0
+    backend: str = "none"
+    avatar_bytes: int = 0
+    avatar_verdict: int | None = None  # ours; a number of `Verdict`
+    first_face_s: float | None = None  # after the connection stood
+    video_frames: int = 0
+    video_packets: int = 0
+    audio_frames: int = 0
+    rungs: tuple[RungChange, ...] = ()
+    recorded_by_other: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallStatistics:
+    """One call, from this end. `ended` says why it is over ("" while it goes on)."""
+
+    connect_s: float | None
+    seconds: float  # since the connection stood
+    ended: str
+    loopback: bool
+    camera_live: bool
+    sent: SentStatistics
+    received: ReceivedStatistics
+    wire: WireTotals
+    round_trip_ms: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data for `json.dumps`."""
+        data: dict[str, Any] = {
+            "connect_s": self.connect_s,
+            "seconds": self.seconds,
+            "ended": self.ended,
+            "loopback": self.loopback,
+            "camera_live": self.camera_live,
+            "round_trip_ms": self.round_trip_ms,
+            "sent": asdict(self.sent),
+            "received": asdict(self.received),
+            "wire": self.wire.as_json(),
+        }
+        for side in ("sent", "received"):
+            data[side]["rungs"] = [_rung_as_json(change) for change in getattr(self, side).rungs]
+            data[side]["avatar_verdict"] = verdict_name(getattr(self, side).avatar_verdict)
+        return data
+
+
+def verdict_name(verdict: int | None) -> str | None:
+    """Return a verdict's name, or its number where it has none."""
+    if verdict is None:
+        return None
+    return Verdict(verdict).name.lower() if verdict in Verdict._value2member_map_ else str(verdict)
+
+
+def reason_name(reason: int) -> str:
+    """Return the name of a rung's reason, or its number where it has none."""
+    return RungReason(reason).name.lower() if reason in RungReason._value2member_map_ else str(reason)
+
+
+def _rung_as_json(change: RungChange) -> dict[str, Any]:
+    return {
+        "seconds": change.seconds,
+        "rung": change.rung.name.lower(),
+        "reason": reason_name(change.reason),
+        "camera_live": change.camera_live,
+    }
