@@ -18,7 +18,13 @@ from mien.encoder.appearance import FrameQuality, frame_quality, measure_appeara
 from mien.encoder.layer_packing import LayerBudget, PackedReference, pack_avatar
 from mien.encoder.matte import Matter, open_matter
 from mien.encoder.occlusion import occlusion
-from mien.encoder.reference_selection import coverage, face_features, rest_distances, select_references
+from mien.encoder.reference_selection import (
+    coverage,
+    face_features,
+    rest_distances,
+    select_references,
+    upright,
+)
 from mien.encoder.ring_calibration import calibrate_rings
 from mien.encoder.tracker import Tracker, open_tracker
 from mien.models.alignment import align
@@ -77,9 +83,7 @@ class Enrolment:
     without_face: int
     several_faces: int
     reference_frames: tuple[int, ...]  # numbers of the source's frames
-    coverage: dict[
-        str, tuple[float, float, float, float]
-    ]  # see `coverage`; yaw and pitch from the first reference
+    coverage: dict[str, tuple[float, float, float, float]]
     picture_quality: int
     first_quality: int
     matter: str
@@ -272,7 +276,8 @@ def _make(
         neutral[model.rigid].astype(np.float64), tracks[indices][:, model.rigid].astype(np.float64)
     )
     shapes = placed.undo(tracks[indices].astype(np.float64))
-    features = face_features(shapes, placed.rotation)
+    frontal = upright(neutral)
+    features = face_features(shapes @ frontal.T, placed.rotation @ frontal.T)
     tell("choosing reference pictures", 0, 0)
     chosen = select_references(
         features, rest_distances(shapes, neutral), qualities, count=settings.references
@@ -325,19 +330,12 @@ def _make(
         without_face=footage.without_face,
         several_faces=footage.several_faces,
         reference_frames=tuple(footage.numbers[indices[entry]] for entry in chosen),
-        coverage=coverage(features - _upright(features[chosen[0]]), chosen),
+        coverage=coverage(features, chosen),
         picture_quality=result.picture_quality,
         first_quality=result.first_quality,
         matter=matter.name,
         warnings=_warnings(footage, len(chosen), features),
     )
-
-
-def _upright(central: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what to take off features so that turn and nod count from the central reference: its yaw and pitch."""
-    offset = np.zeros_like(central)
-    offset[:2] = central[:2]
-    return offset
 
 
 def scaled_down(rgb: NDArray[np.uint8], max_px: int) -> NDArray[np.uint8]:

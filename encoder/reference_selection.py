@@ -18,6 +18,7 @@ from mien.encoder.appearance import FrameQuality
 THINNING_STEP: Final = 0.35  # in the weighted space, where 1 is a difference that everybody sees
 MAX_POINTS: Final = 400
 SHARP_ENOUGH: Final = 0.55  # of the clip's upper quartile
+OUTLIERS: Final = 2  # frames at either end of a feature that may be slips of the tracker
 MAX_CLIPPED: Final = 0.25
 MAX_COVERED: Final = 0.03
 
@@ -47,11 +48,26 @@ FEATURES: Final = (
 NAMES: Final = tuple(feature.name for feature in FEATURES)
 
 
+def upright(neutral: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the rotation [3, 3] that makes a neutral face [478, 3] upright and frontal.
+
+    Model space leans as the people did from whom the model was learned. Here x runs along eyes and mouth corners,
+    y from the forehead's top (10) to the chin (152).
+    """
+    n = np.asarray(neutral, np.float64)
+    x = (n[[263, 291, 454]] - n[[33, 61, 234]]).sum(0)
+    x /= np.linalg.norm(x)
+    y = n[152] - n[10]
+    y -= (y @ x) * x
+    y /= np.linalg.norm(y)
+    return np.stack([x, y, np.cross(x, y)])
+
+
 def face_features(shapes: NDArray[np.floating], rotations: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return float32 [T, 12], in the units of `FEATURES`.
 
-    `shapes` [T, 478, 3] are landmarks brought back to model space (head upright and frontal, inter-pupil
-    distance about 1), `rotations` [T, 3, 3] the head's rotation in each frame.
+    `shapes` [T, 478, 3] are landmarks with the head's pose taken off: upright and frontal, inter-pupil distance
+    about 1; `rotations` [T, 3, 3] turn such a head as it was in each frame.
     """
     s = np.asarray(shapes, np.float64)
     r = np.asarray(rotations, np.float64)
@@ -143,7 +159,7 @@ def central_frame(
     f = dict(zip(NAMES, features[pool].T.astype(np.float64), strict=True))
     sharpness = np.log1p([qualities[i].sharpness for i in pool])
     lids = np.minimum(f["lids_left"], f["lids_right"])
-    # Pitch is relative: where its zero lies is a habit of the tracker's.
+    # Pitch is relative: cameras stand above or below, and people look at the screen.
     cost = (f["yaw"] / 10) ** 2 + ((f["pitch"] - np.median(f["pitch"])) / 10) ** 2
     cost += (rest[pool] / 0.05) ** 2
     cost += (f["mouth_tilt"] / 0.06) ** 2 + (f["mouth_shift"] / 0.06) ** 2
@@ -177,8 +193,8 @@ def thin(
 def coverage(
     features: NDArray[np.float32], chosen: Sequence[int]
 ) -> dict[str, tuple[float, float, float, float]]:
-    """Return per feature (least and greatest of the clip's 1 to 99 %, least and greatest of the chosen frames)."""
-    low, high = np.quantile(features, [0.01, 0.99], axis=0)
+    """Return per feature (least and greatest of the clip, but for outliers, then of the chosen frames)."""
+    low, high = _limits(features)
     mine = features[list(chosen)]
     return {
         name: (float(low[i]), float(high[i]), float(mine[:, i].min()), float(mine[:, i].max()))
@@ -187,9 +203,16 @@ def coverage(
 
 
 def _scaled(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the space: each feature in its steps, held within the clip's own 1 to 99 %: no pull from outliers."""
-    low, high = np.quantile(features, [0.01, 0.99], axis=0)
+    """Return the space: each feature in its steps, held within the clip's limits, so that outliers do not pull."""
+    low, high = _limits(features)
     return np.asarray(np.clip(features, low, high) / np.array([f.step for f in FEATURES]), np.float64)
+
+
+def _limits(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the third least and third greatest value of each feature: a blink has three frames, a slip has not."""
+    ordered = np.sort(features, axis=0)
+    rank = min(OUTLIERS, (len(features) - 1) // 4)
+    return ordered[rank], ordered[-1 - rank]
 
 
 def _cover(scaled: NDArray[np.float64], points: NDArray[np.intp], first: int, count: int) -> list[int]:
