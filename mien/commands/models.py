@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from mien.models.store import MODELS, ModelFile, fetch_model, find_model, search_dirs
 from mien.protocol.errors import MienError
@@ -79,7 +79,7 @@ def describe(model: ModelFile, path: Path | None) -> dict[str, object]:
 
 def tell(places: dict[str, Path | None]) -> None:
     """Print a table for people."""
-    table = Table("model", "for", "MB", "licence", "where")
+    table = Table("model", "for", "MB", "licence", Column("where", overflow="fold"))
     for name, path in places.items():
         model = MODELS[name]
         where = str(path) if path is not None else "missing: `mien models fetch`"
