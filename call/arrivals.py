@@ -1,4 +1,4 @@
-"""How coefficient messages arrive: lost frames and jitter, from the messages' first four bytes. No clock inside."""
+"""How regularly coefficient messages arrive, from their first four bytes. No clock inside."""
 
 from fractions import Fraction
 from typing import Final
@@ -6,53 +6,35 @@ from typing import Final
 from mien.protocol.message import CoefficientMessage, Kind
 
 TICKS: Final = 1 << 16
-RESTART_TICKS: Final = 3000  # a jump further than this is another stream
+RESTART_US: Final = 2_000_000  # a larger step is a pause or another stream, not jitter
 JITTER_SHARE: Final = 16  # RFC 3550 section 6.4.1
 
 
 class Arrivals:
-    """Counts what came and what did not, in frames. A stranger's bytes can spoil the figures, nothing else."""
+    """Counts messages and measures jitter. A stranger's bytes can spoil the figures, nothing else."""
 
     def __init__(self, tick_rate: Fraction) -> None:
         self._period_us = 1_000_000 / float(tick_rate)
-        self._newest: int | None = None  # tick after the newest frame, extended beyond 16 bits
-        self._transit_us: float | None = None
+        self._after: int | None = None  # the tick after the latest message
+        self._arrival_us = 0
         self._jitter_us = 0.0
-        self._expected = 0
-        self._came = 0
-
-    @property
-    def lost(self) -> int:
-        """Frames that were sent, as later ones show, and have not come."""
-        return max(0, self._expected - self._came)
+        self.messages = 0
 
     @property
     def jitter_us(self) -> int:
-        """The smoothed deviation of the transit time, as in RFC 3550, of whole messages."""
+        """The smoothed deviation of the transit time between messages, as in RFC 3550."""
         return round(self._jitter_us)
 
     def on_message(self, data: bytes, arrival_us: int) -> None:
-        """Take the bytes of one message."""
+        """Take the bytes of one message, good or bad."""
+        self.messages += 1
         if len(data) < CoefficientMessage.LAYOUT.size or data[0] >> 4 != Kind.COEFFICIENTS:
             return
         _, flags, first = CoefficientMessage.LAYOUT.unpack_from(data)
-        count = (flags & 0x0F) + 1
-        after = self._extended(first) + count
-        self._note_transit(after, arrival_us)
-        if self._newest is None or abs(after - self._newest) > RESTART_TICKS:
-            self._newest, self._expected, self._came = after, self._expected + count, self._came + count
-            return
-        self._expected += max(0, after - self._newest)
-        self._came += count
-        self._newest = max(self._newest, after)
-
-    def _extended(self, first: int) -> int:
-        if self._newest is None:
-            return first
-        return self._newest + (first - self._newest + TICKS // 2) % TICKS - TICKS // 2
-
-    def _note_transit(self, after: int, arrival_us: int) -> None:
-        transit_us = arrival_us - after * self._period_us
-        if self._transit_us is not None:
-            self._jitter_us += (abs(transit_us - self._transit_us) - self._jitter_us) / JITTER_SHARE
-        self._transit_us = transit_us
+        after = first + (flags & 0x0F) + 1
+        if self._after is not None:
+            ticks = (after - self._after + TICKS // 2) % TICKS - TICKS // 2
+            deviation_us = abs(arrival_us - self._arrival_us - ticks * self._period_us)
+            if deviation_us < RESTART_US:
+                self._jitter_us += (deviation_us - self._jitter_us) / JITTER_SHARE
+        self._after, self._arrival_us = after, arrival_us

@@ -166,6 +166,7 @@ class CallSession:
         self._their_rung = Rung.STILL
         self._video: av.VideoFrame | None = None
         self._received_rungs: list[RungChange] = []
+        self._lost = 0  # of their messages, when they last reported
         self._zero_us: int | None = None  # when their tick 0 was taken, on our clock
         self._latencies_us: deque[int] = deque(maxlen=MAX_LATENCIES)
         self._report_us = 0  # when the next report is due
@@ -491,6 +492,7 @@ class CallSession:
         self._reported, self._reported_us = report, now_us
         if report.echo_us and 0 <= report.echo_us + report.held_us <= now_us:
             self._round_trip_us = now_us - report.echo_us - report.held_us
+        self._lost = max(0, report.sent - self._counts["coefficient messages"])
         rate = self._incoming.tick_rate if self._incoming else None
         if report.coded_tick and rate is not None:
             left_us = now_us - self.round_trip_us // 2
@@ -566,10 +568,11 @@ class CallSession:
                 held_us=now_us - self._reported_us if self._reported else 0,
                 received=counts.messages,
                 malformed=counts.malformed,
-                lost=arrivals.lost if arrivals else 0,
+                lost=self._lost,
                 late=counts.late,
                 jitter_us=arrivals.jitter_us if arrivals else 0,
                 latency_us=round(latency.median_ms * 1000),
+                sent=self._counts["messages"],
                 coded_tick=tick,
                 coded_us=max(0, now_us - self._stamps[tick]) if tick else 0,
             )
@@ -671,7 +674,7 @@ class CallSession:
             malformed=view.malformed,
             early=incoming.counts["early messages"] if incoming else 0,
             dropped=self._view.overrun + (self.peer.dropped[COEFFICIENTS] if self.peer else 0),
-            lost=incoming.arrivals.lost if incoming and incoming.arrivals else 0,
+            lost=self._lost,
             jitter_ms=incoming.arrivals.jitter_us / 1000 if incoming and incoming.arrivals else 0.0,
             latency=Latency.of(list(self._latencies_us)),
             late_ticks=view.late,

@@ -52,7 +52,7 @@ class SentStatistics:
     camera_pixels: int = 0  # that passed the video gate
     video_packets: int = 0
     rungs: tuple[RungChange, ...] = ()
-    reported_lost: int = 0  # frames, as the other side counts them
+    reported_lost: int = 0  # messages, as of the other side's newest report
     reported_latency_ms: float = 0.0  # the median over there
 
 
@@ -64,7 +64,7 @@ class ReceivedStatistics:
     malformed: int = 0
     early: int = 0  # before stream and avatar were known: dropped
     dropped: int = 0  # over-long, or more than could be taken
-    lost: int = 0  # frames
+    lost: int = 0  # messages, as of the other side's newest report
     late_ticks: int = 0
     jitter_ms: float = 0.0
     latency: Latency = field(default_factory=Latency)

@@ -300,11 +300,11 @@ class ReceiverReport(ControlMessage):
     that one came, so that the other side's round trip is its now - echo_us - held_us (both are 0 where there was
     none).
 
-    As receiver: `received` and `malformed` coefficient messages, `lost` and `late` frames, since the start;
+    As receiver: `received`, `malformed` and `lost` coefficient messages and `late` frames, since the start;
     `jitter_us` of their arrival; `latency_us` from the stamp of a frame of the other side's camera to its
     composited picture here, 0 where that is not known.
 
-    As sender: the frame of `coded_tick` was taken `coded_us` before this report left, from which the other
+    As sender: `sent` coefficient messages since the start; the frame of `coded_tick` was taken `coded_us` before this report left, from which the other
     side knows how old the pictures are that it shows (0 and 0: no frame yet).
     """
 
@@ -319,6 +319,7 @@ class ReceiverReport(ControlMessage):
         "late": _U32,
         "jitter_us": _U32,
         "latency_us": _U32,
+        "sent": _U32,
         "coded_tick": _TIME_US,
         "coded_us": _TIME_US,
     }
@@ -331,6 +332,7 @@ class ReceiverReport(ControlMessage):
     late: int
     jitter_us: int
     latency_us: int
+    sent: int
     coded_tick: int
     coded_us: int
 

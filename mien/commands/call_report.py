@@ -1,0 +1,105 @@
+"""The table that `mien call` prints when it is over."""
+
+from rich.console import Console
+from rich.table import Table
+
+from mien.call.statistics import CallStatistics, RungChange, reason_name, verdict_name
+from mien.call.wire_meter import Cause, Direction, Flow
+
+
+def print_call(console: Console, statistics: CallStatistics) -> None:
+    """Print what the call cost and how it went."""
+    console.print(wire_table(statistics))
+    console.print(quality_table(statistics))
+
+
+def wire_table(statistics: CallStatistics) -> Table:
+    """Return kbps by cause, both ways; IP and UDP headers are counted."""
+    wire = statistics.wire
+    table = Table(title=f"on the wire, {statistics.seconds:.1f} s of call", title_justify="left")
+    table.add_column("what for")
+    for name in ("kbps up", "packets", "kbps down", "packets"):
+        table.add_column(name, justify="right")
+    for cause in Cause:
+        sent, received = wire.sent.get(cause), wire.received.get(cause)
+        if sent or received:
+            _add_row(table, cause.value, sent or Flow(), received or Flow(), wire.elapsed_us)
+    table.add_section()
+    _add_row(table, "all", wire.total(Direction.SENT), wire.total(Direction.RECEIVED), wire.elapsed_us)
+    return table
+
+
+def quality_table(statistics: CallStatistics) -> Table:
+    """Return frame rates, latency, losses and the ladder's steps."""
+    sent, received = statistics.sent, statistics.received
+    table = Table(show_header=False, title="how it went", title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
+    rows = [
+        ("ended", statistics.ended or "not yet"),
+        ("connected in", _seconds(statistics.connect_s)),
+        (
+            "sent",
+            f"{sent.fps:.1f} fps tracked, {sent.cpu_ms_per_frame:.1f} ms of one core each, {sent.frames_left_out} left out",
+        ),
+        (
+            "our avatar",
+            f"{verdict_name(sent.avatar_verdict) or 'none'}, {sent.avatar_bytes / 1000:.1f} kB sent",
+        ),
+        ("shown", f"{received.fps:.1f} fps, drawn by {received.backend}"),
+        (
+            "their avatar",
+            (
+                f"{verdict_name(received.avatar_verdict) or 'none'}, "
+                f"{received.avatar_bytes / 1000:.1f} kB came, face after {_seconds(received.first_face_s)}"
+            ),
+        ),
+        (
+            "latency",
+            (
+                f"{received.latency.median_ms:.0f} ms from frame to picture here "
+                f"(95 %: {received.latency.p95_ms:.0f}), {sent.reported_latency_ms:.0f} ms over there"
+            ),
+        ),
+        ("round trip", f"{statistics.round_trip_ms:.1f} ms, jitter {received.jitter_ms:.1f} ms"),
+        (
+            "lost messages",
+            f"{received.lost} here ({received.late_ticks} frames late), {sent.reported_lost} over there",
+        ),
+        (
+            "bad messages",
+            (
+                f"{received.malformed} of {received.messages + received.malformed}, "
+                f"control {received.control_malformed}, transfer {received.transfer_malformed}"
+            ),
+        ),
+        ("camera pixels sent", f"{sent.camera_pixels} in {sent.video_packets} video packets"),
+        ("we showed", _rungs(sent.rungs)),
+        ("they showed", _rungs(received.rungs)),
+    ]
+    if received.recorded_by_other:
+        rows.append(("recorded", "by the other side"))
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def _add_row(table: Table, name: str, sent: Flow, received: Flow, elapsed_us: int) -> None:
+    table.add_row(
+        name,
+        f"{sent.kbps(elapsed_us):.2f}",
+        str(sent.datagrams),
+        f"{received.kbps(elapsed_us):.2f}",
+        str(received.datagrams),
+    )
+
+
+def _seconds(value: float | None) -> str:
+    return "never" if value is None else f"{value:.2f} s"
+
+
+def _rungs(changes: tuple[RungChange, ...]) -> str:
+    return (
+        ", ".join(f"{c.rung.name.lower()} at {c.seconds:.1f} s ({reason_name(c.reason)})" for c in changes)
+        or "-"
+    )
