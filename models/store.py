@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import queue
-import sys
 import tempfile
 import threading
 import urllib.error
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mien.protocol.errors import MienError
+from mien.protocol.private_files import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +56,7 @@ MODELS: Final[dict[str, ModelFile]] = {model.name: model for model in (FACE_LAND
 
 def cache_dir() -> Path:
     """Return the folder that fetched models are kept in. It need not exist yet."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-        return (
-            Path(base) / "mien" / "models" if base else Path.home() / "AppData" / "Local" / "mien" / "models"
-        )
-    base = os.environ.get("XDG_CACHE_HOME")
-    # The base directory specification tells us to ignore relative paths.
-    root = Path(base) if base and os.path.isabs(base) else Path.home() / ".cache"
-    return root / "mien" / "models"
+    return cache_folder() / "models"
 
 
 def search_dirs() -> tuple[Path, ...]:
@@ -104,11 +96,11 @@ def fetch_model(
         return found
     target = cache_dir() / model.file_name
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folders(target.parent)
         handle, partial = tempfile.mkstemp(prefix=f".{model.file_name}.", dir=target.parent)
     except OSError as error:
         raise MienError(
-            f"cannot write to {target.parent}: {error}; name another folder in XDG_CACHE_HOME"
+            f"cannot write to {target.parent}: {error}; name another folder in MIEN_HOME or XDG_CACHE_HOME"
         ) from error
     try:
         with os.fdopen(handle, "wb") as out:
@@ -125,6 +117,13 @@ def fetch_model(
     finally:
         Path(partial).unlink(missing_ok=True)
     return target
+
+
+def _make_folders(folder: Path) -> None:
+    """Make `folder` and what is missing above it, for this user only, as the base directory specification says."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _entry(name: str) -> ModelFile:

@@ -22,9 +22,9 @@ BODY = bytes(range(256)) * 1000
 def own_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("MIEN_MODELS", raising=False)
+    monkeypatch.delenv("MIEN_HOME", raising=False)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(store, "cache_dir", lambda: tmp_path / "cache" / "mien" / "models")
 
 
 @pytest.fixture
@@ -162,11 +162,13 @@ def test_unknown_name() -> None:
         store.find_model("nonsense")
 
 
-def test_cache_dir_follows_the_base_directory_specification(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    monkeypatch.setattr(store.sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/var/tmp/c")
-    assert store.cache_dir() == Path("/var/tmp/c/mien/models")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert store.cache_dir() == Path("/home/somebody/.cache/mien/models")
+def test_folders_are_for_the_user_alone(
+    place: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path / "home"))  # the owner key will lie here
+    path = store.fetch_model("face_landmarker")
+    assert path == tmp_path / "home" / "cache" / "models" / "face_landmarker.task"
+    if os.name == "posix":
+        assert {(tmp_path / "home" / p).stat().st_mode & 0o777 for p in (".", "cache", "cache/models")} == {
+            0o700
+        }
