@@ -81,6 +81,7 @@ class FaceView:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mien picture")
         self._loop = asyncio.get_running_loop()
         self._worker: _Worker | None = None
+        self._rung = Rung.STILL  # the latest; it may come before there is a stream to show
         self._waiting = 0
         self.started = False
         self.overrun = 0  # messages dropped because too many were waiting
@@ -104,8 +105,7 @@ class FaceView:
 
     def set_rung(self, rung: Rung) -> None:
         """Fade to this rung."""
-        now_us = clock.now_us()
-        self._post(self._in_worker, lambda worker: worker.set_rung(rung, now_us))
+        self._post(self._set_rung, rung, clock.now_us())
 
     def stop_recording(self) -> None:
         """Close the log."""
@@ -139,8 +139,14 @@ class FaceView:
     def _start(self, header: StreamHeader, record: tuple[Path, LogHeader] | None, now_us: int) -> None:
         if self._worker is None:
             self._worker = _Worker(header, self._settings, record, now_us)
+            self._worker.set_rung(self._rung, now_us)
         else:
             self._worker.receiver.on_stream(header, now_us=now_us)
+
+    def _set_rung(self, rung: Rung, now_us: int) -> None:
+        self._rung = rung
+        if self._worker is not None:
+            self._worker.set_rung(rung, now_us)
 
     def _in_worker(self, do: Callable[["_Worker"], object]) -> None:
         if self._worker is not None:
