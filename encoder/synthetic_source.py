@@ -155,8 +155,8 @@ class LivingPortrait:
     """The portrait, ready to be moved. `size_px` is the side of its square pictures."""
 
     def __init__(self, size_px: int = 384) -> None:
-        if not 128 <= size_px <= 1024:
-            raise ValueError(f"size_px is {size_px}, expected 128 to 1024")
+        if not 128 <= size_px <= 1024 or size_px % _Head.STEP:
+            raise ValueError(f"size_px is {size_px}, expected 128 to 1024 in steps of {_Head.STEP}")
         left, top, side = _CROP
         photograph = _photograph()[top : top + side, left : left + side]
         self.still: _Picture = cv2.resize(photograph, (size_px, size_px), interpolation=cv2.INTER_LANCZOS4)  # type: ignore[assignment]
@@ -280,17 +280,23 @@ class _Mouth:
 
     def __init__(self, landmarks: NDArray[np.float32], *, unit_px: float, size_px: int) -> None:
         chin, nose, neck = landmarks[_CHIN, 1], landmarks[_NOSE_BASE, 1], 0.75 * unit_px
-        self._box = _Box(int(nose), min(int(chin + neck) + 1, size_px), 0, size_px)
+        start, end = landmarks[_UPPER_LIP[0], 0], landmarks[_UPPER_LIP[-1], 0]
+        centre, half_width = (start + end) / 2, (end - start) / 2
+        jaw = (landmarks[_JAW[1], 0] - landmarks[_JAW[0], 0]) / 2
+        reach = max(1.25 * jaw, half_width) + 1
+        self._box = _Box(
+            int(nose),
+            min(int(chin + neck) + 1, size_px),
+            int(centre - reach),
+            min(int(centre + reach) + 1, size_px),
+        )
         self._x, self._y = self._box.grid()
         columns, y = self._x[0], self._y
         self._upper = _curve(landmarks[list(_UPPER_LIP)], columns)
         self._lower = np.maximum(_curve(landmarks[list(_LOWER_LIP)], columns), self._upper)
         gap, middle = self._lower - self._upper, (self._upper + self._lower) / 2
-        start, end = landmarks[_UPPER_LIP[0], 0], landmarks[_UPPER_LIP[-1], 0]
-        centre, half_width = (start + end) / 2, (end - start) / 2
         self._columns = (columns > start) & (columns < end)
         between = np.maximum(0, 1 - ((columns - centre) / half_width) ** 2)
-        jaw = (landmarks[_JAW[1], 0] - landmarks[_JAW[0], 0]) / 2
         beside = _smooth((1.25 * jaw - np.abs(columns - centre)) / (0.75 * jaw))
         below = _smooth((chin + neck - y) / neck)
         falling = _smooth((y - nose) / (chin - nose)) * beside * below
@@ -323,14 +329,14 @@ class _Mouth:
 
 
 class _Head:
-    """The head, turned in three dimensions about the neck; on a grid of half the picture's resolution."""
+    """The head, turned in three dimensions about the neck; on a grid of a quarter of the picture's resolution."""
 
-    _STEP: Final = 2
+    STEP: Final = 4
 
     def __init__(self, landmarks: NDArray[np.float32], *, unit_px: float, size_px: int) -> None:
         self._size_px, self._unit_px = size_px, unit_px
         self._full_x, self._full_y = _Box(0, size_px, 0, size_px).grid()
-        grid = np.arange(0, size_px, self._STEP, dtype=np.float32) + (self._STEP - 1) / 2
+        grid = np.arange(0, size_px, self.STEP, dtype=np.float32) + (self.STEP - 1) / 2
         self._x, self._y = np.meshgrid(grid, grid)
         points = landmarks.copy()
         # A tracker's depth of a frontal face is shallow: half as much again turns the head by the angle it is told.
@@ -352,10 +358,10 @@ class _Head:
         total = np.full(self._x.shape, 1e-3, np.float32)
         depth = total * np.quantile(points[:, 2], 0.98).astype(np.float32)
         for x, y, z in points[:468]:
-            column, row = int(x) // self._STEP, int(y) // self._STEP
+            column, row = int(x) // self.STEP, int(y) // self.STEP
             total[row, column] += 1
             depth[row, column] += z
-        sigma = 0.14 * self._unit_px / self._STEP
+        sigma = 0.14 * self._unit_px / self.STEP
         mean = _blur(depth, sigma) / _blur(total, sigma)
         return _blur(mean, sigma)
 
@@ -366,8 +372,8 @@ class _Head:
         # displacement of the script, 28 px of 384, and far less elsewhere.
         back_x, back_y = -away_x, -away_y
         for _ in range(6):
-            at_x = (self._x + back_x) / self._STEP - (self._STEP - 1) / (2 * self._STEP)
-            at_y = (self._y + back_y) / self._STEP - (self._STEP - 1) / (2 * self._STEP)
+            at_x = (self._x + back_x) / self.STEP - (self.STEP - 1) / (2 * self.STEP)
+            at_y = (self._y + back_y) / self.STEP - (self.STEP - 1) / (2 * self.STEP)
             back_x, back_y = -_sample(away_x, at_x, at_y), -_sample(away_y, at_x, at_y)
         size = (self._size_px, self._size_px)
         return _sample(rgb, self._full_x + cv2.resize(back_x, size), self._full_y + cv2.resize(back_y, size))

@@ -101,8 +101,9 @@ def test_source_says_what_it_is() -> None:
 
 
 def test_size_is_bounded() -> None:
-    with pytest.raises(ValueError, match="size_px is 64"):
-        LivingPortrait(64)
+    for size_px in (64, 258, 2048):
+        with pytest.raises(ValueError, match=f"size_px is {size_px}"):
+            LivingPortrait(size_px)
 
 
 @pytest.fixture(scope="module")
