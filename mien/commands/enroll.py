@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from mien.encoder.capture import Source, open_source
 from mien.encoder.enroll import REFERENCE_SIZES_PX, Enrolment, Settings, Window, enroll_in_detail
+from mien.encoder.identity import make_template, open_embedder, save_template
 from mien.encoder.owner_key import owner_key
 from mien.encoder.reference_sheet import draw_reference_sheet
 from mien.encoder.tracker import open_tracker
@@ -65,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expires-days", type=int, help="the avatar is refused after so many days (default: never)"
     )
+    parser.add_argument(
+        "--no-template",
+        action="store_true",
+        help="keep no recognition template (it is made only where the identity extra is installed)",
+    )
     parser.add_argument("--preview", type=Path, metavar="PNG", help="write a sheet of what others will see")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
@@ -93,7 +99,9 @@ def run(options: argparse.Namespace) -> int:
     write_whole(options.out, enrolment.data)
     if options.preview:
         _write_sheet(options.preview, enrolment.data, now_unix_s)
-    summary = summarise(enrolment, seconds)
+    summary = summarise(enrolment, seconds) | {
+        "template": None if options.no_template else _remember(enrolment)
+    }
     if options.json:
         print(json.dumps(summary))
     else:
@@ -173,6 +181,14 @@ def _progress(console: Console) -> Iterator[Any]:
             bar.update(task, description=stage, completed=done, total=total or None)
 
         yield tell
+
+
+def _remember(enrolment: Enrolment) -> str | None:
+    """Keep a recognition template beside the owner's key, where the extra for it is installed; return where."""
+    embedder = open_embedder()
+    if embedder is None:
+        return None
+    return str(save_template(make_template(enrolment.avatar, embedder), enrolment.avatar.avatar_id))
 
 
 def _write_sheet(path: Path, data: bytes, now_unix_s: int) -> None:
@@ -266,4 +282,6 @@ def _print_summary(out: Path, summary: dict[str, Any]) -> None:
         seen = f"{c['clip_low']:.{digits}f} to {c['clip_high']:.{digits}f}"
         print(f"  {label:<14}{shown} {unit} in the references, {seen} in the input")
     print(f"  matte        {summary['matte']}")
+    if summary["template"]:
+        print(f"  template     {summary['template']}, to notice when it is not you; it is never sent")
     print(f"  took         {summary['seconds']:.1f} s")
