@@ -154,9 +154,9 @@ class Segment:
     def _ticks_as_frames(self) -> list[tuple[int, Fraction]]:
         out: list[tuple[int, Fraction]] = []
         time_us = Fraction(0)
-        for tick, following in zip(self.track.ticks, [*self.track.ticks[1:], None], strict=True):
-            count = 1 if following is None else min(following - tick, MAX_PAUSE_TICKS)
-            for n in range(count):
+        for at, tick in enumerate(self.track.ticks):
+            following = self.track.ticks[at + 1] if at + 1 < len(self.track) else tick + 1
+            for n in range(min(following - tick, MAX_PAUSE_TICKS)):
                 out.append((int(time_us), Fraction(tick + n)))
                 time_us += SECOND_US / self.stream.tick_rate
         return out

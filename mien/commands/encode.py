@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--avatar", required=True, metavar="FILE", help="the avatar of the person in the clip"
     )
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the log to write (.mien)")
+    parser.add_argument("-o", "--out", dest="output", required=True, metavar="FILE", help="the log to write (.mien)")
     parser.add_argument(
         "--quality", choices=[q.name.lower() for q in Quality], default="normal", help="default: normal"
     )

@@ -1,0 +1,570 @@
+"""What is fuzzed: a table of parsers, each with samples that it accepts and a check of what it answers."""
+
+import hashlib
+import io
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
+from typing import Final
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from mien.call.face_view import fit_view
+from mien.call.signal_messages import (
+    Joined,
+    Left,
+    Refused,
+    Signal,
+    SignalMessage,
+    Welcome,
+    parse_signal_message,
+)
+from mien.decoder.framing import Framing
+from mien.decoder.playout import Playout, PlayoutSettings
+from mien.decoder.recording import read_recording
+from mien.decoder.renderer import Renderer
+from mien.decoder.stage import AvatarEvent, RungEvent, StageEvent, ViewEvent
+from mien.models.face_model import FaceModel, project
+from mien.models.pictures import decode_matte, decode_picture, encode_matte, encode_picture
+from mien.models.rings import default_rings
+from mien.protocol import control
+from mien.protocol.avatar import (
+    Avatar,
+    AvatarAssembler,
+    AvatarContent,
+    Declaration,
+    Reference,
+    assemble,
+    parse_avatar,
+    sign_avatar,
+    sign_manifest,
+)
+from mien.protocol.codec import MessageEncoder
+from mien.protocol.consent import DEFAULT_USES, Consent, ConsentKind
+from mien.protocol.control import Rung, UnknownControl, parse_control
+from mien.protocol.errors import WireError
+from mien.protocol.log import (
+    EventKind,
+    EventRecord,
+    FramesRecord,
+    LogHeader,
+    LogReader,
+    LogWriter,
+    MessageRecord,
+    Origin,
+    Record,
+    RenderRecord,
+    SourceFrame,
+)
+from mien.protocol.log_records import CRC_BYTES, FRAME, UnknownRecord, parse_record, serialize_record
+from mien.protocol.manifest import OWNER_BYTES, Manifest
+from mien.protocol.message import CoefficientMessage
+from mien.protocol.quantizer import Quality, from_steps
+from mien.protocol.state import FaceState
+from mien.protocol.stream import StreamHeader, TrackerId
+from mien.protocol.tables import Tables
+from mien.protocol.transfer import (
+    HEAD_PART,
+    ID_BYTES,
+    AvatarReceiver,
+    AvatarSender,
+    Chunk,
+    Done,
+    Offer,
+    RefusalReason,
+    Refuse,
+    TransferMessage,
+    Want,
+    parse_transfer,
+)
+
+NOW_S: Final = 1_800_000_000
+SIZE: Final = 64
+DRAW_EVERY: Final = 16  # drawing an avatar takes a hundred times as long as reading it
+
+
+class Broken(Exception):
+    """A parser accepted what it should not have, or does not stand behind what it accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One parser. `check` raises `WireError` to refuse, returns to accept; anything else is a finding."""
+
+    name: str
+    about: str
+    samples: Callable[[], list[bytes]]
+    check: Callable[[bytes], None]
+    cost: int = 1  # how many times fewer inputs than a cheap parser's
+
+    def scaled(self, count: int) -> int:
+        """Return how many mutations this target gets of `count`."""
+        return -(-count // self.cost)
+
+
+# --- Samples ------------------------------------------------------------------------------------------------
+
+
+class TestKey:
+    """An owner's key that everybody knows."""
+
+    def __init__(self) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"mien fuzz").digest())
+
+    @property
+    def public_key(self) -> bytes:
+        return self._key.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message)
+
+
+@cache
+def stream_header() -> StreamHeader:
+    return StreamHeader(
+        stream=1,
+        tracker=TrackerId.FACE_LANDMARKER,
+        model_id=FaceModel.load().model_id,
+        tables_id=Tables.load().tables_id,
+        avatar_id=assemble(avatar_file(), now_unix_s=NOW_S).avatar_id[:8],
+        tick_rate=Fraction(30000, 1001),
+        unit_px=Fraction(SIZE, 4),
+        width=SIZE,
+        height=SIZE,
+        rest_pose=(10, -20, 30, 0, 5, -5),
+    )
+
+
+@cache
+def messages() -> tuple[bytes, ...]:
+    """Messages of each quality: a wandering face, a wild one, one that is lost on the way."""
+    out = []
+    for quality in Quality:
+        for sigma in (0.003, 0.2):
+            rng = np.random.default_rng(int(quality))
+            encoder = MessageEncoder(stream_header(), quality=quality, frames_per_message=6)
+            for tick in range(65533, 65539):
+                values = rng.normal(0, sigma, 36).astype(np.float32)
+                message = encoder.push(tick, FaceState.from_coefficients(values, tracked=tick % 5 > 0))
+                out += [] if message is None else [message]
+    return tuple(out)
+
+
+@cache
+def avatar_file() -> bytes:
+    """A small avatar: three made-up pictures of the mean face, a matte, rings."""
+    model = FaceModel.load()
+    pose = np.zeros(6, np.float32)
+    landmarks = project(model.mean, pose, unit_px=SIZE / 4, width=SIZE, height=SIZE)
+    references = [
+        Reference(encode_picture(made_up_face(landmarks, seed), quality=40), matte(), landmarks, slot)
+        for slot, seed in enumerate((1, 2))
+    ]
+    content = AvatarContent(
+        neutral=model.mean,
+        appearance=np.linspace(-1, 1, 71).astype(np.float32),
+        first=references[0],
+        references=tuple(references),
+        rings=default_rings(landmarks, pose, unit_px=SIZE / 4, width=SIZE, height=SIZE),
+    )
+    declaration = Declaration(
+        name="fuzz",
+        consent=Consent.of_self(NOW_S),
+        uses=DEFAULT_USES[ConsentKind.SELF],
+        created_unix_s=NOW_S,
+        expires_unix_s=NOW_S + 1000,
+        model_id=model.model_id,
+        tracker=TrackerId.FACE_LANDMARKER,
+        unit_px=Fraction(SIZE, 4),
+        width=SIZE,
+        height=SIZE,
+    )
+    return sign_avatar(content, declaration, TestKey())
+
+
+def made_up_face(landmarks: NDArray[np.float32], seed: int) -> NDArray[np.uint8]:
+    """Return colour noise with an oval in the middle, uint8 [64, 64, 3]."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    (x0, y0), (x1, y1) = landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)
+    ImageDraw.Draw(image).ellipse((float(x0), float(y0), float(x1), float(y1)), fill=(200, 160, 140))
+    return np.asarray(image, np.uint8)
+
+
+@cache
+def matte() -> bytes:
+    return encode_matte(np.full((SIZE, SIZE), 255, np.uint8))
+
+
+def log_header() -> LogHeader:
+    return LogHeader(
+        stream=stream_header(),
+        origin=Origin.RECEIVED,
+        source_rate=Fraction(60000, 1001),
+        width=SIZE,
+        height=SIZE,
+        avatar_id=assemble(avatar_file(), now_unix_s=NOW_S).avatar_id,
+        owner=hashlib.sha256(TestKey().public_key).digest(),
+        writer="0.1.0",
+        created_unix_s=NOW_S,
+    )
+
+
+@cache
+def log_records() -> tuple[bytes, ...]:
+    """One record of each kind, and a few more."""
+    events = [
+        EventRecord(0, EventKind.SETTINGS, PlayoutSettings().serialize()),
+        EventRecord(1, EventKind.STREAM, replace(stream_header(), stream=2).serialize()),
+        EventRecord(2, EventKind.RUNG, RungEvent(Rung.AVATAR).serialize()),
+        EventRecord(3, EventKind.PICTURE, b"\1\2\3\4"),
+        EventRecord(4, EventKind.END),
+    ]
+    frames = FramesRecord(tuple(SourceFrame(n * 16_683, None if n % 2 else n // 2) for n in range(12)))
+    plain: list[Record] = [
+        frames,
+        MessageRecord(200_000, messages()[0]),
+        RenderRecord(210_000, 7),
+        RenderRecord(226_000),
+    ]
+    return tuple(serialize_record(r) for r in [*plain, *events])
+
+
+@cache
+def log_file() -> bytes:
+    stream = io.BytesIO()
+    writer = LogWriter(stream, log_header())
+    for n, message in enumerate(messages()[:4:2]):
+        writer.frames([SourceFrame(200_000 * n + 33_000 * i, 6 * n + i) for i in range(6)])
+        writer.message(message, time_us=200_000 * (n + 1))
+        writer.render(200_000 * (n + 1) + 5, state_crc=n)
+    writer.event(EventKind.STREAM, replace(stream_header(), stream=2).serialize(), time_us=900_000)
+    return stream.getvalue() + log_records()[-1]
+
+
+def control_messages() -> list[bytes]:
+    identity = bytes(range(32))
+    kinds: list[control.ControlMessage] = [
+        control.Hello(1, "mien 0.1.0", identity, (0, 1), (0, 2, 3), (1,), (0,)),
+        control.StreamStart.of(stream_header()),
+        control.OwnerProof(identity, identity, identity * 2),
+        control.AvatarVerdict(identity, 1),
+        control.RungSwitch(Rung.VIDEO, 1, True),
+        control.RecordingNotice(True),
+        control.ReceiverReport(**{name: 7 << i for i, name in enumerate(control.ReceiverReport.CHECKS)}),
+        control.Bye(0),
+    ]
+    return [m.serialize() for m in kinds]
+
+
+def transfer_messages() -> list[bytes]:
+    whole = assemble(avatar_file(), now_unix_s=NOW_S)
+    sender = AvatarSender(whole)
+    transfer = whole.avatar_id[:ID_BYTES]
+    want = Want(transfer, ((HEAD_PART, 0), (0, 10), (1, 0)))
+    sender.receive(want)
+    chunks = [c for c in (sender.next_chunk(300) for _ in range(3)) if c is not None]
+    kinds: list[TransferMessage] = [sender.offer(), want, *chunks, Done(transfer)]
+    return [m.serialize() for m in [*kinds, Refuse(transfer, RefusalReason.DAMAGED)]]
+
+
+def signal_messages() -> list[bytes]:
+    peer = "0123456789abcdef"
+    kinds: list[SignalMessage] = [
+        Signal(peer, {"kind": "offer", "sdp": "v=0\r\n"}),
+        Welcome(peer, (peer[::-1],)),
+        Joined(peer),
+        Left(peer),
+        Refused("the room is full"),
+    ]
+    return [m.serialize().encode() for m in kinds]
+
+
+# --- Checks -------------------------------------------------------------------------------------------------
+
+
+def same(data: bytes, again: bytes) -> None:
+    """Raise `Broken` unless what was accepted is written as it was read."""
+    if data != again:
+        raise Broken(f"accepted, but written again it is {again[:64].hex()}")
+
+
+def check_message(data: bytes) -> None:
+    message = CoefficientMessage.parse(data)
+    again = CoefficientMessage.parse(message.serialize())  # a body has one encoding only from our own encoder
+    if not np.array_equal(message.values, again.values) or message.tracked != again.tracked:
+        raise Broken("accepted, but written and read again it is another")
+    if not np.isfinite(from_steps(message.values, (32767,) * 6, message.step_index)).all():
+        raise Broken("accepted with values that are not finite")
+
+
+def check_messages_drawn(data: bytes) -> None:
+    """From a message to a picture: whatever the values, there is one."""
+    message = CoefficientMessage.parse(data)
+    rows = from_steps(message.values, stream_header().rest_pose, message.step_index)
+    rgb = sample_renderer().render(FaceState.from_coefficients(rows[-1]))
+    if rgb.shape != (SIZE, SIZE, 3):
+        raise Broken(f"drawn as {rgb.shape}")
+
+
+@cache
+def sample_renderer() -> Renderer:
+    return make_renderer(parse_avatar(avatar_file(), now_unix_s=NOW_S))
+
+
+def make_renderer(avatar: Avatar) -> Renderer:
+    header = stream_header()
+    framing = Framing(float(header.unit_px), header.width, header.height)
+    return Renderer(avatar, FaceModel.load(), width=SIZE, height=SIZE, stream=framing, backend="numpy")
+
+
+def check_stream_header(data: bytes) -> None:
+    same(data, StreamHeader.parse(data).serialize())
+
+
+def check_stream_drawn(data: bytes) -> None:
+    """Whatever framing a stream claims, there is a picture."""
+    header = StreamHeader.parse(data)
+    width, height = fit_view(header.width, header.height, SIZE)
+    framing = Framing(float(header.unit_px), header.width, header.height)
+    avatar = parse_avatar(avatar_file(), now_unix_s=NOW_S)
+    renderer = Renderer(avatar, FaceModel.load(), width=width, height=height, stream=framing, backend="numpy")
+    pose = (np.array(header.rest_pose) / 1000).astype(np.float32)
+    renderer.render(FaceState(pose, np.zeros(30, np.float32)))
+
+
+def check_log_header(data: bytes) -> None:
+    data = mend_crc(data)
+    same(data, LogHeader.parse(data).serialize())
+
+
+def mend_crc(data: bytes) -> bytes:
+    """Return the bytes with the checksum that fits, so that what stands behind it is reached."""
+    body = data[:-CRC_BYTES]
+    return body + zlib.crc32(body).to_bytes(CRC_BYTES, "big")
+
+
+def check_log_record(data: bytes) -> None:
+    data = mend_crc(data)
+    record = parse_record(data)
+    if not isinstance(record, UnknownRecord):
+        same(data, serialize_record(record))
+
+
+def check_log_file(data: bytes) -> None:
+    """What is read before the damage must be what was written."""
+    reader = LogReader(io.BytesIO(data))
+    read = b"".join(serialize_record(r) for r in reader.records())
+    end = reader.damage.position if reader.damage else len(data)
+    if not reader.unknown:
+        same(data[reader.first_position : end], read)
+    for segment in read_recording(reader).segments:
+        frames = segment.source_frames()
+        if [t for t, _ in frames] != sorted(t for t, _ in frames):
+            raise Broken("the source's frames go back in time")
+        if len(segment.track) and frames:
+            segment.track.state_at(frames[-1][1])
+
+
+def check_log_mended(data: bytes) -> None:
+    """A log whose every record has a checksum that fits, so that the lookup behind it is reached."""
+    at, out = log_header_size(), bytearray(log_header().serialize())
+    data = bytes(out) + data[at:]
+    while at + FRAME.size + CRC_BYTES <= len(data):
+        size = FRAME.size + int.from_bytes(data[at + 1 : at + 3], "big") + CRC_BYTES
+        record = data[at : at + size]
+        out += mend_crc(record) if len(record) == size else record
+        at += size
+    check_log_file(bytes(out))
+
+
+@cache
+def log_header_size() -> int:
+    return len(log_header().serialize())
+
+
+def check_avatar(data: bytes) -> None:
+    """Nothing but the bytes that were signed may give an avatar."""
+    parse_avatar(data, now_unix_s=NOW_S)
+    if data != avatar_file():
+        raise Broken("an avatar that nobody signed was accepted")
+
+
+def check_avatar_chunks(data: bytes) -> None:
+    """The same over the wire: whatever comes in chunks, only signed pictures are ever there to be drawn."""
+    whole = assemble(avatar_file(), now_unix_s=NOW_S)
+    receiver = AvatarReceiver(loopback=True)
+    receiver.on_offer(AvatarSender(whole).offer(), None)
+    at = 0
+    for part, size in [
+        (HEAD_PART, len(whole.head.data)),
+        *enumerate(layer.size for layer in whole.manifest.layers),
+    ]:
+        body = data[at : at + size]
+        at += size
+        for offset in range(0, len(body), 700):
+            chunk = Chunk(whole.avatar_id[:ID_BYTES], part, offset, body[offset : offset + 700])
+            receiver.receive(chunk, now_unix_s=NOW_S)
+    avatar = receiver.assembler.avatar if receiver.assembler else None
+    if avatar is None:
+        raise WireError(receiver.refused or "not complete")
+    signed = {r.picture for r in (whole.avatar.references if whole.avatar else ())}
+    signed.add(avatar_layers()[0])
+    if any(r.picture not in signed and r.picture not in avatar_file() for r in avatar.references):
+        raise Broken("a picture that nobody signed is there to be drawn")
+
+
+@cache
+def avatar_layers() -> tuple[bytes, ...]:
+    bodies = assemble(avatar_file(), now_unix_s=NOW_S).bodies
+    return tuple(bodies[i] for i in sorted(bodies))
+
+
+def manifest_samples() -> list[bytes]:
+    return [assemble(avatar_file(), now_unix_s=NOW_S).head.data[-len_of_manifest() :]]
+
+
+@cache
+def len_of_manifest() -> int:
+    return len(assemble(avatar_file(), now_unix_s=NOW_S).manifest.serialize())
+
+
+def check_manifest_resigned(data: bytes) -> None:
+    """An owner who is hostile signs whatever they like."""
+    key = TestKey()
+    head = sign_manifest(key.public_key + data[OWNER_BYTES:], key)
+    parsed = AvatarAssembler(head, now_unix_s=NOW_S).manifest
+    again = Manifest.parse(parsed.serialize())
+    if again != parsed:
+        raise Broken("a manifest that was accepted reads differently when written again")
+    check_drawn(head + b"".join(avatar_layers()), data)
+
+
+def layer_samples() -> list[bytes]:
+    """Each layer, with its index before it."""
+    return [bytes([i]) + body for i, body in enumerate(avatar_layers())]
+
+
+def check_layer_resigned(data: bytes) -> None:
+    """A hostile owner's layers, each with the hash and signature that fit."""
+    if not data:
+        raise WireError("no layer")
+    index, body = data[0] % len(avatar_layers()), data[1:]
+    layers = [*avatar_layers()]
+    layers[index] = body
+    manifest = assemble(avatar_file(), now_unix_s=NOW_S).manifest
+    table = [
+        replace(layer, size=len(b), sha256=hashlib.sha256(b).digest())
+        for layer, b in zip(manifest.layers, layers, strict=True)
+    ]
+    head = sign_manifest(replace(manifest, layers=tuple(table)).serialize(), TestKey())
+    check_drawn(head + b"".join(layers), data)
+
+
+def check_drawn(file: bytes, data: bytes) -> None:
+    """Read the avatar, decode its pictures and, now and then, draw it."""
+    avatar = parse_avatar(file, now_unix_s=NOW_S)
+    if not np.isfinite(avatar.neutral).all() or not np.isfinite(avatar.appearance).all():
+        raise Broken("an avatar with numbers that are not finite was accepted")
+    for reference in avatar.references:
+        decode_picture(reference.picture)
+        if reference.matte:
+            decode_matte(reference.matte)
+    if zlib.crc32(data) % DRAW_EVERY == 0:
+        renderer = make_renderer(avatar)
+        renderer.render(FaceState.neutral())
+        renderer.close()
+
+
+def check_control(data: bytes) -> None:
+    message = parse_control(data)
+    if not isinstance(message, UnknownControl):
+        same(data, message.serialize())
+
+
+def check_transfer(data: bytes) -> None:
+    message = parse_transfer(data)
+    same(data, message.serialize())
+    whole = assemble(avatar_file(), now_unix_s=NOW_S)
+    sender, receiver = AvatarSender(whole), AvatarReceiver(loopback=True)
+    receiver.on_offer(sender.offer(), None)
+    if isinstance(message, Chunk):
+        receiver.receive(message, now_unix_s=NOW_S)
+    elif isinstance(message, Offer):
+        receiver.on_offer(message, whole)
+    else:
+        sender.receive(message)
+        sender.next_chunk()
+
+
+def check_signal(data: bytes) -> None:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise WireError("not UTF-8, which the websocket refuses") from None
+    message = parse_signal_message(text)
+    if parse_signal_message(message.serialize()) != message:
+        raise Broken("accepted, but written and read again it is another")
+
+
+def check_settings(data: bytes) -> None:
+    settings = PlayoutSettings.parse(data)
+    same(data, settings.serialize())
+    playout = Playout(stream_header(), settings)
+    playout.state_at(0)
+
+
+def event_samples() -> list[bytes]:
+    events: list[StageEvent] = [
+        AvatarEvent(bytes(32), frozenset({0, 2})),
+        RungEvent(Rung.STILL),
+        ViewEvent(640, 480, "gl"),
+    ]
+    return [bytes([i]) + e.serialize() for i, e in enumerate(events)]
+
+
+def check_event(data: bytes) -> None:
+    if not data:
+        raise WireError("no event")
+    kind = (AvatarEvent, RungEvent, ViewEvent)[data[0] % 3]
+    same(data[1:], kind.parse(data[1:]).serialize())
+
+
+TARGETS: Final[tuple[Target, ...]] = (
+    Target("message", "coefficient messages", lambda: list(messages()), check_message),
+    Target(
+        "message-drawn",
+        "coefficient messages, to the picture",
+        lambda: list(messages()),
+        check_messages_drawn,
+        20,
+    ),
+    Target("stream", "stream headers", lambda: [stream_header().serialize()], check_stream_header),
+    Target(
+        "stream-drawn",
+        "stream headers, to the picture",
+        lambda: [stream_header().serialize()],
+        check_stream_drawn,
+        20,
+    ),
+    Target(
+        "log-header", "log headers, checksum mended", lambda: [log_header().serialize()], check_log_header
+    ),
+    Target("log-record", "log records, checksum mended", lambda: list(log_records()), check_log_record),
+    Target("log", "whole logs", lambda: [log_file()], check_log_file, 4),
+    Target("log-mended", "whole logs, checksums mended", lambda: [log_file()], check_log_mended, 4),
+    Target("settings", "playout settings", lambda: [PlayoutSettings().serialize()], check_settings),
+    Target("event", "avatar, rung and view events", event_samples, check_event),
+    Target("avatar", "avatars as they come", lambda: [avatar_file()], check_avatar),
+    Target("avatar-chunks", "avatars as chunks", lambda: [avatar_file()], check_avatar_chunks, 4),
+    Target("avatar-manifest", "manifests, signed again", manifest_samples, check_manifest_resigned, 4),
+    Target("avatar-layer", "layers, hashed and signed again", layer_samples, check_layer_resigned, 4),
+    Target("control", "control messages", control_messages, check_control),
+    Target("transfer", "avatar transfer messages", transfer_messages, check_transfer),
+    Target("signal", "signalling messages", signal_messages, check_signal),
+)
