@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import logging
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,16 +20,19 @@ from typing import Any, ClassVar, Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.encoder.tracker import Tracker, Tracking
 from mien.models.pictures import decode_picture
 from mien.protocol.avatar import Avatar
 from mien.protocol.errors import MienError, WireError
 from mien.protocol.private_files import private_folder, read_private, write_private
+from mien.protocol.stream import TrackerId
 
 log = logging.getLogger(__name__)
 
 EMBEDDING_LENGTH: Final = 128
 THRESHOLD: Final = 0.45  # Euclidean distance; above it two faces are more likely two people
 CHECK_EVERY_US: Final = 5_000_000
+RECHECK_US: Final = 60_000_000  # once the owner was recognised: a check costs as much as several frames
 STRIKES: Final = 3  # checks in a row that must disagree: one odd frame is no stranger
 CHIP_PX: Final = 150
 CHIP_PADDING: Final = 0.25
@@ -183,13 +187,14 @@ class IdentityWatch:
     def observe(self, rgb: NDArray[np.uint8], landmarks: NDArray[np.float32], now_us: int) -> str | None:
         """Take a frame with one face; return a warning when it first turns out to be someone else's, else None.
 
-        Costs a network's run every `CHECK_EVERY_US`, else nothing.
+        Costs a network's run every `CHECK_EVERY_US`, every `RECHECK_US` once the owner was seen, else nothing.
         """
         if self._next_us is not None and now_us < self._next_us:
             return None
         self._next_us = now_us + CHECK_EVERY_US
         if self._template.distance(self._embedder.embed(rgb, landmarks)) <= THRESHOLD:
             self._strikes, self.looks_like_owner = 0, True
+            self._next_us = now_us + RECHECK_US
             return None
         self._strikes += 1
         if self._strikes < STRIKES or self.looks_like_owner is False:
@@ -213,3 +218,36 @@ def open_watch(avatar: Avatar, folder: Path | None = None) -> IdentityWatch | No
             return None
         return IdentityWatch(template, embedder) if template else None
     return None
+
+
+class WatchedTracker:
+    """A tracker that also lets an `IdentityWatch` look at frames with exactly one face."""
+
+    def __init__(self, tracker: Tracker, watch: IdentityWatch, warn: Callable[[str], None]) -> None:
+        self._tracker = tracker
+        self._watch = watch
+        self._warn = warn
+
+    @property
+    def tracker_id(self) -> TrackerId:
+        """See `Tracker.tracker_id`."""
+        return self._tracker.tracker_id
+
+    def track(self, rgb: NDArray[np.uint8], timestamp_us: int) -> Tracking:
+        """See `Tracker.track`; now and then it takes some tens of milliseconds longer."""
+        tracking = self._tracker.track(rgb, timestamp_us)
+        if len(tracking.faces) == 1:
+            warning = self._watch.observe(rgb, tracking.faces[0], timestamp_us)
+            if warning:
+                self._warn(warning)
+        return tracking
+
+    def close(self) -> None:
+        """See `Tracker.close`."""
+        self._tracker.close()
+
+
+def watched(tracker: Tracker, avatar: Avatar | None, warn: Callable[[str], None]) -> Tracker:
+    """Return the tracker, watched where the extra and the avatar's template are here; `warn` gets a line of text."""
+    watch = open_watch(avatar) if avatar else None
+    return WatchedTracker(tracker, watch, warn) if watch else tracker

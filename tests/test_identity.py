@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mien.encoder import identity
 from mien.encoder.identity import (
     CHECK_EVERY_US,
+    RECHECK_US,
     IdentityWatch,
     Template,
     delete_template,
@@ -21,9 +22,12 @@ from mien.encoder.identity import (
     open_watch,
     save_template,
     template_path,
+    watched,
 )
+from mien.encoder.tracker import Tracking
 from mien.protocol.avatar import Avatar, parse_avatar
 from mien.protocol.errors import MienError, WireError
+from mien.protocol.stream import TrackerId
 
 LANDMARKS = np.zeros((478, 3), np.float32)
 ADA, EVE = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)
@@ -101,7 +105,7 @@ def test_the_owner_is_recognised() -> None:
 
 def test_a_stranger_is_reported_once_after_three_looks() -> None:
     watch = IdentityWatch(Template("made-up", np.zeros(128, np.float32)), MadeUpEmbedder())
-    said = [watch.observe(EVE, LANDMARKS, i * CHECK_EVERY_US) for i in range(6)]
+    said = [watch.observe(EVE, LANDMARKS, i * CHECK_EVERY_US) for i in range(6)]  # every five seconds
     assert [text is not None for text in said] == [False, False, True, False, False, False]
     assert watch.looks_like_owner is False
     assert watch.observe(ADA, LANDMARKS, 7 * CHECK_EVERY_US) is None
@@ -111,7 +115,7 @@ def test_a_stranger_is_reported_once_after_three_looks() -> None:
 def test_one_odd_frame_is_no_stranger() -> None:
     watch = IdentityWatch(Template("made-up", np.zeros(128, np.float32)), MadeUpEmbedder())
     pictures = [ADA, EVE, EVE, ADA, EVE, EVE, ADA]
-    assert all(watch.observe(rgb, LANDMARKS, i * CHECK_EVERY_US) is None for i, rgb in enumerate(pictures))
+    assert all(watch.observe(rgb, LANDMARKS, i * RECHECK_US) is None for i, rgb in enumerate(pictures))
 
 
 def test_it_looks_now_and_then_only() -> None:
@@ -119,7 +123,44 @@ def test_it_looks_now_and_then_only() -> None:
     watch = IdentityWatch(Template("made-up", np.zeros(128, np.float32)), embedder)
     for frame in range(300):  # ten seconds
         watch.observe(ADA, LANDMARKS, frame * 33_333)
-    assert embedder.runs == 2
+    assert embedder.runs == 1  # the owner was recognised: once a minute is enough
+    for frame in range(300):
+        watch.observe(EVE, LANDMARKS, 70_000_000 + frame * 33_333)
+    assert embedder.runs == 1 + 2
+
+
+class OneFace:
+    tracker_id = TrackerId.FACE_MESH
+
+    def __init__(self, faces: int) -> None:
+        self.faces = faces
+        self.closed = False
+
+    def track(self, rgb: NDArray[np.uint8], timestamp_us: int) -> Tracking:
+        return Tracking((LANDMARKS,) * self.faces)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_watched_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(identity, "open_embedder", MadeUpEmbedder)
+    warnings: list[str] = []
+    plain = OneFace(1)
+    assert watched(plain, avatar(), warnings.append) is plain  # no template
+    assert watched(plain, None, warnings.append) is plain
+    save_template(Template("made-up", np.zeros(128, np.float32)), avatar().avatar_id)
+    for faces, expected in ((1, 1), (2, 0), (0, 0)):
+        warnings.clear()
+        inner = OneFace(faces)
+        tracker = watched(inner, avatar(), warnings.append)
+        for i in range(6):
+            assert len(tracker.track(EVE, i * CHECK_EVERY_US).faces) == faces
+        assert len(warnings) == expected
+        assert tracker.tracker_id is TrackerId.FACE_MESH
+        tracker.close()
+        assert inner.closed
 
 
 def test_templates_of_another_network_are_not_compared(

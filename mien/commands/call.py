@@ -31,6 +31,7 @@ from mien.commands.avatar_files import read_avatar
 from mien.commands.call_report import print_call
 from mien.decoder.window import Window
 from mien.encoder.capture import open_source
+from mien.encoder.identity import watched
 from mien.encoder.owner_key import OwnerKey, load_owner_key
 from mien.encoder.tracker import Tracker, open_tracker
 from mien.protocol.avatar import AvatarAssembler
@@ -184,7 +185,11 @@ def _equipment(options: argparse.Namespace, console: Console) -> Iterator[_Equip
         if options.avatar or options.input:
             equipment.source = CoverableSource(open_source(options.input or "camera"))
             stack.callback(equipment.source.close)
-            equipment.tracker = stack.enter_context(contextlib.closing(open_tracker()))
+            avatar = equipment.avatar.avatar if equipment.avatar else None
+            tracker = watched(
+                open_tracker(), avatar, lambda text: console.print(f"warning: {text}", style="yellow")
+            )
+            equipment.tracker = stack.enter_context(contextlib.closing(tracker))
             _warn_of_tracker(equipment, console)
         else:
             console.print("no --avatar and no --input: you see and hear, and are not seen")

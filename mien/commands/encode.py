@@ -19,6 +19,7 @@ from mien.commands.avatar_files import read_avatar
 from mien.commands.log_report import report_log
 from mien.decoder.recording import read_recording
 from mien.encoder.capture import Frame, Source, open_source
+from mien.encoder.identity import watched
 from mien.encoder.sender import FaceSender, SenderCounts
 from mien.encoder.stream_setup import ENOUGH_FACES, make_fitter, make_stream_header, owner_fingerprint
 from mien.encoder.tracker import Tracker, Tracking, open_tracker
@@ -41,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--avatar", required=True, metavar="FILE", help="the avatar of the person in the clip"
     )
-    parser.add_argument("-o", "--out", dest="output", required=True, metavar="FILE", help="the log to write (.mien)")
+    parser.add_argument(
+        "-o", "--out", dest="output", required=True, metavar="FILE", help="the log to write (.mien)"
+    )
     parser.add_argument(
         "--quality", choices=[q.name.lower() for q in Quality], default="normal", help="default: normal"
     )
@@ -60,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
     source = open_source(options.clip)
     console = Console(stderr=True)
     try:
-        tracker = open_tracker()
+        tracker = watched(
+            open_tracker(), avatar, lambda text: console.print(f"warning: {text}", style="yellow")
+        )
         try:
             if tracker.tracker_id != avatar.manifest.tracker:
                 console.print(
