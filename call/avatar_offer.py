@@ -50,6 +50,11 @@ class AvatarOffer:
         if message.avatar_id == self._avatar.avatar_id:
             self.verdict = message.verdict
 
+    @property
+    def delivered(self) -> bool:
+        """Whether the other side has everything."""
+        return self._sender.done
+
     async def run(self) -> None:
         """Send chunks as they are wanted and as the rate allows, until cancelled."""
         start_us = clock.now_us()

@@ -221,6 +221,21 @@ class CallSession:
         return self._announced.rung if self._announced else Rung.STILL
 
     @property
+    def rung_reason(self) -> int | None:
+        """Why, as a number of `RungReason`."""
+        return self._announced.reason if self._announced else None
+
+    @property
+    def verdict(self) -> int | None:
+        """What the other side says about our avatar, as a number of `Verdict`; None so far."""
+        return self._offer.verdict if self._offer else None
+
+    @property
+    def avatar_delivered(self) -> bool:
+        """Whether the other side has all of our avatar."""
+        return self._offer is not None and self._offer.delivered
+
+    @property
     def connected(self) -> asyncio.Event:
         """Set once both sides have said hello."""
         return self._connected

@@ -1,5 +1,6 @@
 """What calls in tests are made of: a small portrait, a source of it, a tracker that needs no model."""
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
@@ -45,7 +46,7 @@ class PortraitSource:
 
 
 def sway(timestamp_us: int) -> int:
-    return round(4 * np.sin(timestamp_us / 4e5))
+    return round(4 * math.sin(timestamp_us / 4e5))
 
 
 class PortraitTracker:
