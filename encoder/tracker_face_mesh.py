@@ -1,5 +1,6 @@
 """The face tracker for closed networks: FaceMesh, whose models are inside the mediapipe 0.10.21 wheel."""
 
+import weakref
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +33,7 @@ class FaceMeshTracker:
             with native_stderr_to_log():
                 self._one = _open_mesh(faces=1, follow=True)
                 self._several = _open_mesh(faces=MAX_FACES, follow=False)
+                self._release = weakref.finalize(self, _close, self._one, self._several)
                 blank = np.zeros((64, 64, 3), np.uint8)
                 self._follow(blank)  # the first inference prints; better here than in the first frame's time
                 self._search(blank)
@@ -58,8 +60,7 @@ class FaceMeshTracker:
 
     def close(self) -> None:
         """Free both graphs."""
-        self._one.close()
-        self._several.close()
+        self._release()
 
     def _follow(self, rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         return self._run(self._one, rgb)
@@ -76,6 +77,11 @@ class FaceMeshTracker:
         if faces:
             self._quiet.add(key)
         return faces
+
+
+def _close(*meshes: Any) -> None:
+    for mesh in meshes:
+        mesh.close()
 
 
 def _open_mesh(*, faces: int, follow: bool) -> Any:
