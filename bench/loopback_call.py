@@ -22,6 +22,7 @@ from mien.call.session import CallHooks, CallSession, CallSettings, Participant
 from mien.call.source_worker import SenderSettings, TrackedFrame
 from mien.call.statistics import CallStatistics, Latency
 from mien.call.wire_meter import Cause, Direction, WireTotals
+from mien.encoder.sender import MAX_FILL_TICKS
 from mien.models.face_model import FaceModel, project
 from mien.models.landmark_sets import inter_pupil_px
 from mien.protocol.avatar import Avatar
@@ -255,14 +256,23 @@ class _Watch:
 
     def _latency_us(self, picture: ShownPicture) -> int | None:
         """From when the shown moment was before the camera until it was composited. It lies between two frames."""
-        assert self.sender is not None and picture.shown.tick is not None
+        assert picture.shown.tick is not None
         tick = math.floor(picture.shown.tick)
-        before = self.sender.stamp_of(tick)
-        after = self.sender.stamp_of(tick + 1)
+        before, after = self._stamp(tick, -1), self._stamp(tick + 1, 1)
         if before is None or after is None:
             return None
-        stamp_us = before + (after - before) * float(picture.shown.tick - tick)
+        (early, early_us), (late, late_us) = before, after
+        stamp_us = early_us + (late_us - early_us) * float(picture.shown.tick - early) / (late - early)
         return round(picture.composited_us - stamp_us)
+
+    def _stamp(self, tick: int, step: int) -> tuple[int, int] | None:
+        """Return the nearest tick from `tick` on, going by `step`, that a frame stands for, and its time."""
+        assert self.sender is not None
+        for near in range(tick, tick + step * (MAX_FILL_TICKS + 1), step):
+            stamp_us = self.sender.stamp_of(near)
+            if stamp_us is not None:
+                return near, stamp_us
+        return None
 
     def _figures(self, latency_us: int | None) -> LiveFigures:
         assert self.sender is not None

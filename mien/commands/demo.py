@@ -21,7 +21,7 @@ from mien.call.session import Participant
 from mien.commands.demo_film import Film
 from mien.commands.demo_report import DemoReport
 from mien.decoder.output import save_png
-from mien.encoder.capture import Frame, Source, open_source
+from mien.encoder.capture import CAMERA_SPEC, Frame, Source, open_source
 from mien.encoder.enroll import enroll_in_detail
 from mien.encoder.owner_key import OwnerKey, load_owner_key
 from mien.encoder.synthetic_source import SyntheticSource
@@ -128,6 +128,11 @@ class Scene:
 
 def _prepare(options: argparse.Namespace, tracker: Tracker, console: Console) -> Scene:
     spec, seconds = options.input, options.seconds
+    if spec is not None and CAMERA_SPEC.fullmatch(spec) and options.avatar is None:
+        raise MienError(
+            "the camera shows a person, and an avatar needs that person's consent: run `mien enroll camera "
+            "-o me.avatar`, then `mien demo --input camera --avatar me.avatar`"
+        )
     if spec is None:
         source: Source = SyntheticSource(seconds or DEFAULT_SECONDS, start_s=SYNTHETIC_CALL_AT_S)
         enrolled: Iterable[Frame] = SyntheticSource(SYNTHETIC_ENROL_S)
@@ -150,12 +155,6 @@ def _prepare(options: argparse.Namespace, tracker: Tracker, console: Console) ->
         consent = Consent(ConsentKind.TEST_FIXTURE, CLIP_STATEMENT, _now_s())
     if options.avatar is not None:
         return Scene(heading, source, length, *_own_avatar(options.avatar))
-    if source.live:
-        source.close()
-        raise MienError(
-            "the camera shows a person, and an avatar needs that person's consent: run `mien enroll camera "
-            "-o me.avatar`, then `mien demo --input camera --avatar me.avatar`"
-        )
     with console.status("enrolling"):
         key = OwnerKey.throw_away()
         enrolment = enroll_in_detail(enrolled, consent=consent, name="demo", key=key, tracker=tracker)

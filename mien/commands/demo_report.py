@@ -141,8 +141,8 @@ class DemoReport:
         yield f"Once, before and after: {before / 1000:.1f} kB sent for the connection and the avatar."
         if sender.sent.frames_left_out:
             yield (
-                f"This machine was too slow for real time: {sender.sent.frames_left_out} frames of the input were "
-                "left out, as a camera would have dropped them."
+                f"This machine was too slow for real time: of {sender.sent.frames + sender.sent.frames_left_out} frames of "
+                f"the input {sender.sent.frames_left_out} were left out, as a camera would have dropped them."
             )
         if self.film_frames_left_out:
             yield f"The video lacks {self.film_frames_left_out} frames: writing it was slower than the call."
