@@ -26,6 +26,7 @@ from avatar_samples import (
     split,
     with_layers,
 )
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -641,3 +642,55 @@ def test_mutated_pictures() -> None:
 
 def test_kinds_of_layers_keep_their_numbers() -> None:
     assert {kind.name: int(kind) for kind in LayerKind} == {"FIRST": 1, "PICTURE": 2, "RINGS": 3}
+
+
+# --- SPEC-avatar.md, read by hand -----------------------------------------------------------------------------
+
+
+def mesh_by_the_spec(data: bytes) -> list[list[int]]:
+    raw = zlib.decompress(data)
+    assert len(raw) == 2868
+    values = [(raw[i] << 8) | raw[1434 + i] for i in range(1434)]
+    signed = [u // 2 if u % 2 == 0 else -((u + 1) // 2) for u in values]
+    return [[signed[i], signed[478 + i], signed[956 + i]] for i in range(478)]
+
+
+def test_the_spec_is_enough_to_read_a_file() -> None:
+    data = VECTOR.read_bytes()
+    size = int.from_bytes(data[10:12], "big")
+    manifest = data[76 : 76 + size]
+    Ed25519PublicKey.from_public_bytes(manifest[:32]).verify(
+        data[12:76], b"mien avatar manifest 1\0" + manifest
+    )
+    layers = msgpack.unpackb(manifest[32:])["layers"]
+    at, bodies = 76 + size, []
+    for _, _, length, digest in layers:
+        bodies.append(data[at : at + length])
+        assert hashlib.sha256(bodies[-1]).digest() == digest
+        at += length
+    assert at == len(data)
+    first = bodies[0]
+    neutral = mesh_by_the_spec(first[2 : 2 + int.from_bytes(first[:2], "big")])
+    avatar = read(data)
+    assert np.array_equal(np.array(neutral) / 1024, avatar.neutral)
+    body = bodies[2]  # a picture layer is one reference
+    p = [int.from_bytes(body[i : i + 4], "big", signed=True) for i in range(0, 48, 4)]
+    n = int.from_bytes(body[48:50], "big")
+    rest = mesh_by_the_spec(body[50 : 50 + n])
+    landmarks = [
+        [
+            (
+                rest[i][a]
+                + (
+                    (sum(p[4 * a + k] * neutral[i][k] for k in range(3)) + 1024 * p[4 * a + 3] + 16384)
+                    // 32768
+                )
+            )
+            / 8
+            for a in range(3)
+        ]
+        for i in range(478)
+    ]
+    assert np.array_equal(np.array(landmarks, np.float32), avatar.references[0].landmarks)
+    length = int.from_bytes(body[50 + n : 54 + n], "big")
+    assert body[54 + n : 54 + n + length] == avatar.references[0].picture
