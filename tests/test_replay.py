@@ -148,6 +148,13 @@ def test_sources_faster_than_the_ticks_keep_their_frames(
     assert len(frames_of(out)) == 30
 
 
+def test_the_first_part_can_be_left_out(encode: Encode, capsys: pytest.CaptureFixture[str]) -> None:
+    assert encode(Clip(1), "--from", "0.6") == 0
+    assert inspect(encode.path, capsys)["frames"] == 12
+    assert encode(Clip(1), "--from", "1") == 2
+    assert "expected a fraction" in capsys.readouterr().err
+
+
 def test_frames_without_a_face_hold_the_picture(
     encode: Encode, me: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,8 +4,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from mien.protocol.quantizer import Quality
 EXAMPLE: Final = """examples:
   mien encode talk.mp4 --avatar me.avatar -o talk.mien
   mien encode talk.mp4 --avatar me.avatar -o talk.mien --quality high --json
+  mien enroll talk.mp4 --until 0.6 -o me.avatar --consent self && mien encode talk.mp4 --from 0.6 --avatar me.avatar -o talk.mien
 """
 # The stream's scale and rest pose come from its first faces; that many frames are looked at for them.
 MAX_LOOK_AHEAD: Final = 300
@@ -49,6 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quality", choices=[q.name.lower() for q in Quality], default="normal", help="default: normal"
     )
     parser.add_argument("--scene", type=float, metavar="KBPS", help="a scene layer of so many kbps (not yet)")
+    parser.add_argument(
+        "--from",
+        dest="begin",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="leave out the first part of the clip, such as 0.6 of it",
+    )
     parser.add_argument("--json", action="store_true", help="report as one JSON line")
 
 
@@ -63,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     source = open_source(options.clip)
     console = Console(stderr=True)
     try:
+        skip = frames_before(source, options.begin)
         tracker = watched(
             open_tracker(), avatar, lambda text: console.print(f"warning: {text}", style="yellow")
         )
@@ -92,9 +103,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def encode(
-    source: Source, tracker: Tracker, avatar: Avatar, path: str, *, quality: Quality, console: Console
+    source: Source,
+    tracker: Tracker,
+    avatar: Avatar,
+    path: str,
+    *,
+    quality: Quality,
+    console: Console,
+    skip: int = 0,
 ) -> SenderCounts:
-    """Write the log of a source to `path`; return what became of its frames. Raises `MienError` for no face at all."""
+    """Write the log of a source, but for its first `skip` frames, to `path`; return what became of its frames.
+
+    Raises `MienError` for no face at all.
+    """
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -105,7 +126,7 @@ def encode(
         disable=not console.is_terminal,
     ) as progress:
         task = progress.add_task(f"reading {source.name}", total=None)
-        tracked = track(source, tracker)
+        tracked = track(islice(source, skip, None), tracker)
         ahead = look_ahead(tracked)
         sender, header = open_stream(source, tracker, avatar, ahead, quality=quality)
         with LogWriter.create(path, header) as log:
@@ -131,9 +152,19 @@ class TrackedFrame:
     tracking: Tracking
 
 
-def track(source: Source, tracker: Tracker) -> Iterator[TrackedFrame]:
+def frames_before(source: Source, fraction: float) -> int:
+    """Return how many frames make up a fraction of a source that ends. Raises `MienError` for one that does not."""
+    if not 0 <= fraction < 1:
+        raise MienError(f"--from {fraction:g}: expected a fraction from 0 up to 1")
+    if fraction == 0:
+        return 0
+    if source.live:
+        raise MienError("--from needs an input that ends")
+    return int(fraction * sum(1 for _ in source) + 1e-9)
+
+
+def track(frames: Iterable[Frame], tracker: Tracker) -> Iterator[TrackedFrame]:
     """Give the faces of every frame; times count from the first one."""
-    frames: Iterator[Frame] = iter(source)
     start_us: int | None = None
     for frame in frames:
         start_us = frame.timestamp_us if start_us is None else start_us
