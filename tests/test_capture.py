@@ -1,7 +1,9 @@
 """Capture: every kind of source gives upright RGB frames with honest timestamps, or an error that helps."""
 
 import itertools
+import os
 import struct
+import sys
 import wave
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -34,7 +36,7 @@ def quarters(width: int = 64, height: int = 48) -> NDArray[np.uint8]:
 def corner_colours(rgb: NDArray[np.uint8]) -> list[tuple[int, ...]]:
     """Top left, top right, bottom left, bottom right; each the nearest of the four that we paint."""
     height, width = rgb.shape[:2]
-    found = []
+    found: list[tuple[int, ...]] = []
     for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
         patch = rgb[height // 8 + y * height // 2 :, width // 8 + x * width // 2 :][
             : height // 4, : width // 4
@@ -250,15 +252,15 @@ def test_what_cannot_be_opened_says_so(tmp_path: Path) -> None:
 
 
 def test_camera_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(MienError, match="no camera 97"):
         open_source("camera:97")
 
 
 def test_camera_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(Path, "exists", lambda self: True)
-    monkeypatch.setattr(capture.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(MienError, match="usermod -aG video"):
         open_source("camera")
 

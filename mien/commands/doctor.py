@@ -40,7 +40,7 @@ GL_PROBE: Final = (
     "print(context.info['GL_RENDERER'], '|', context.info['GL_VERSION'])\n"
 )
 GL_PACKAGES: Final = "sudo apt-get install libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri"
-NEEDED_CODECS: Final = {"libx264": "w", "h264": "r", "libopus": "w", "libvpx": "w", "libwebp": "w"}
+NEEDED_CODECS: Final = {"libx264": "w", "h264": "r", "libopus": "w", "libvpx": "w"}
 WELCOME_CODECS: Final = ("libsvtav1", "libx265", "libvpx-vp9")  # rivals in the bench
 
 
@@ -179,7 +179,7 @@ def check_codecs() -> Finding:
 
     missing = [name for name, mode in NEEDED_CODECS.items() if not has(name, mode)]
     rivals = [name for name in WELCOME_CODECS if has(name, "w")]
-    found = f"PyAV {av.__version__}: H.264, Opus, VP8, WebP" + (
+    found = f"PyAV {av.__version__}: H.264, Opus, VP8" + (
         f"; for the bench {', '.join(rivals)}" if rivals else ""
     )
     if missing:
