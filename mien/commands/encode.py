@@ -91,6 +91,7 @@ def run(options: argparse.Namespace) -> int:
                 options.output,
                 quality=Quality[options.quality.upper()],
                 console=console,
+                skip=skip,
             )
         finally:
             tracker.close()
