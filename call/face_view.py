@@ -26,6 +26,7 @@ from mien.decoder.renderer import Backend
 from mien.decoder.stage import AvatarEvent, RungEvent, Stage, ViewEvent
 from mien.protocol.avatar import Avatar
 from mien.protocol.control import Rung
+from mien.protocol.errors import WireError
 from mien.protocol.log import LogHeader, LogWriter
 from mien.protocol.stream import StreamHeader
 
@@ -75,9 +76,17 @@ class ViewCounts:
 class FaceView:
     """Made and used on the event loop; every method returns at once or is awaited."""
 
-    def __init__(self, settings: ViewSettings, *, on_fault: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        settings: ViewSettings,
+        *,
+        on_fault: Callable[[Exception], None],
+        on_unusable: Callable[[Exception], None],
+    ) -> None:
+        """`on_fault`: something here failed. `on_unusable`: an avatar cannot be drawn, and is not."""
         self._settings = settings
         self._on_fault = on_fault
+        self._on_unusable = on_unusable
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mien picture")
         self._loop = asyncio.get_running_loop()
         self._worker: _Worker | None = None
@@ -101,7 +110,7 @@ class FaceView:
     def use_avatar(self, avatar: Avatar, layers: frozenset[int]) -> None:
         """Draw this avatar from the next picture on."""
         now_us = clock.now_us()
-        self._post(self._in_worker, lambda worker: worker.use_avatar(avatar, layers, now_us))
+        self._post(self._use_avatar, avatar, layers, now_us)
 
     def set_rung(self, rung: Rung) -> None:
         """Fade to this rung."""
@@ -152,6 +161,14 @@ class FaceView:
         if self._worker is not None:
             do(self._worker)
 
+    def _use_avatar(self, avatar: Avatar, layers: frozenset[int], now_us: int) -> None:
+        assert self._worker is not None
+        try:
+            self._worker.use_avatar(avatar, layers, now_us)
+        except (WireError, ValueError) as error:
+            self._worker.clear()
+            self._loop.call_soon_threadsafe(self._on_unusable, error)
+
     def _picture(self, video: av.VideoFrame | None) -> ShownPicture | None:
         return self._worker.picture(video) if self._worker else None
 
@@ -176,6 +193,7 @@ class _Worker:
         width, height = fit_view(header.width, header.height, settings.longest_px)
         self._stage = Stage(width=width, height=height, backend=settings.backend)
         self._sink: VideoSink | None = None
+        self._sink_failed = False
         self._first_us: int | None = None
         self._last_us = 0
         self._rung = Rung.STILL
@@ -189,6 +207,11 @@ class _Worker:
         self.receiver.note(ViewEvent.KIND, view.serialize(), now_us=now_us)
         event = AvatarEvent(avatar.avatar_id, layers)
         self.receiver.note(AvatarEvent.KIND, event.serialize(), now_us=now_us)
+
+    def clear(self) -> None:
+        """Draw no avatar any more; a log cannot tell that, so it ends."""
+        self._stage.clear()
+        self.stop_recording()
 
     def set_rung(self, rung: Rung, now_us: int) -> None:
         if rung is self._rung:
@@ -245,13 +268,18 @@ class _Worker:
         return self._video
 
     def _write(self, rgb: NDArray[np.uint8], now_us: int) -> None:
-        if self._settings.out is None:
+        if self._settings.out is None or self._sink_failed:
             return
+        try:
+            self._write_or_fail(self._settings.out, rgb, now_us)
+        except OSError as error:  # a full disk ends the file, not the call
+            self._sink_failed = True
+            logger.error("the video file %s ended: %s", self._settings.out, error)
+
+    def _write_or_fail(self, out: Path, rgb: NDArray[np.uint8], now_us: int) -> None:
         if self._sink is None:
             self._first_us = now_us
-            self._sink = VideoSink(
-                self._settings.out, width=rgb.shape[1], height=rgb.shape[0], rate=self._settings.rate
-            )
+            self._sink = VideoSink(out, width=rgb.shape[1], height=rgb.shape[0], rate=self._settings.rate)
         self._sink.write(rgb, time_us=now_us - (self._first_us or 0))
 
 

@@ -147,6 +147,10 @@ class IncomingFace:
         if now_us - self._start_us > PLACEHOLDER_WAIT_US:
             self._show_placeholder()
 
+    def on_unusable(self, error: Exception) -> None:
+        """The avatar's layers verify, and yet it cannot be drawn: what its owner signed makes no sense."""
+        self._refuse(Verdict.DAMAGED, str(error))
+
     def keep_avatar(self) -> None:
         """Store what came of the avatar, so that it is not sent again. Waits for the disk: not for the loop."""
         avatar = self._transfer.assembler

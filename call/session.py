@@ -30,10 +30,10 @@ from mien.call.incoming import IncomingFace
 from mien.call.ladder import Decision, Ladder, LadderSettings
 from mien.call.peer import COEFFICIENTS, CONTROL, Addresses, IceServer, Peer
 from mien.call.rendezvous import PeerLeft, Rendezvous
+from mien.call.reports import Reception, Reports
 from mien.call.source_worker import SenderSettings, SourceWorker, TrackedFrame
 from mien.call.statistics import (
     CallStatistics,
-    Latency,
     ReceivedStatistics,
     RungChange,
     SentStatistics,
@@ -71,14 +71,12 @@ from mien.protocol.transfer import Chunk, Offer, parse_transfer
 
 logger = logging.getLogger(__name__)
 
+LINGER_S: Final = 0.6  # after the input's end: the last frames have yet to be shown over there
 TICK_S: Final = 0.1  # how often time is let pass
-FIRST_REPORT_US: Final = 2_000_000
-REPORT_US: Final = 10_000_000
 SILENT_US: Final = 4_000_000  # without anything from the other side: say so
 VANISHED_US: Final = 25_000_000  # end the call
 LEFT_US: Final = 3_000_000  # the same, where signalling says that the other side left
 MAX_STAMPS: Final = 900
-MAX_LATENCIES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ class CallSession:
         self._avatar = assemble(me.avatar, now_unix_s=int(time.time())) if me.avatar else None
         self.gate = VideoGate()
         self.meter = WireMeter()
-        self._view = FaceView(self.settings.view, on_fault=self.on_fault)
+        self._view = FaceView(self.settings.view, on_fault=self.on_fault, on_unusable=self._on_unusable)
         self._cache = AvatarCache(self.settings.cache_folder) if self.settings.cache_folder else None
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
@@ -159,19 +157,13 @@ class CallSession:
         self._stamp_order: deque[int] = deque()
         self._cpu_us = 0
         self._sent_rungs: list[RungChange] = []
-        self._reported: ReceiverReport | None = None  # their newest report
         # receiving
         self._incoming: IncomingFace | None = None
         self._hello: Hello | None = None
         self._their_rung = Rung.STILL
         self._video: av.VideoFrame | None = None
         self._received_rungs: list[RungChange] = []
-        self._lost = 0  # of their messages, when they last reported
-        self._zero_us: int | None = None  # when their tick 0 was taken, on our clock
-        self._latencies_us: deque[int] = deque(maxlen=MAX_LATENCIES)
-        self._report_us = 0  # when the next report is due
-        self._reported_us = 0  # when it came
-        self._round_trip_us = 0
+        self._reports = Reports()
         self.peer: Peer | None = None
 
     # --- what a user does -------------------------------------------------------------------------------------
@@ -192,6 +184,8 @@ class CallSession:
 
     def hang_up(self, reason: str = "hung up here") -> None:
         """End the call."""
+        if self._over.is_set():
+            return
         self._say(Bye(ByeReason.HANG_UP))
         self._end(reason)
 
@@ -250,6 +244,7 @@ class CallSession:
         self._tell("waiting for the other side")
         offers = await self._until_over(rendezvous.meet())
         self._begin_us = clock.now_us()
+        self.meter = WireMeter()  # the time that nobody else was there does not count
         self.peer = Peer(
             self,
             gate=self.gate,
@@ -330,7 +325,7 @@ class CallSession:
             return
         now_us = clock.now_us()
         self._connected_us = now_us
-        self._report_us = now_us + FIRST_REPORT_US
+        self._reports.start(now_us)
         self._tell("connected" + (" on this machine" if self.peer and self.peer.is_loopback else ""))
         self._begin_sending(hello, now_us)
         self._connected.set()
@@ -392,7 +387,7 @@ class CallSession:
         if self._ladder is not None:
             self._apply(self._ladder.on_end(clock.now_us()))
         if self.settings.hang_up_at_end:
-            self.hang_up("the input has ended")
+            asyncio.get_running_loop().call_later(LINGER_S, self.hang_up, "the input has ended")
 
     def _send_coefficients(self, message: bytes) -> None:
         assert self.peer is not None
@@ -493,6 +488,11 @@ class CallSession:
         if self._hooks.on_voice is not None:
             self._hooks.on_voice(frame)
 
+    def _on_unusable(self, error: Exception) -> None:
+        """Their avatar verifies and yet cannot be drawn."""
+        if self._incoming is not None and not self._over.is_set():
+            self._incoming.on_unusable(error)
+
     def _on_rung(self, message: RungSwitch) -> None:
         self._received_rungs.append(self._change(message.rung, message.reason, message.camera_live))
         del self._received_rungs[:-1000]
@@ -503,28 +503,23 @@ class CallSession:
         self._tell(f"the other side shows: {message.rung.name.lower()} ({reason_name(message.reason)})")
 
     def _on_report(self, report: ReceiverReport) -> None:
-        now_us = clock.now_us()
-        self._reported, self._reported_us = report, now_us
-        if report.echo_us and 0 <= report.echo_us + report.held_us <= now_us:
-            self._round_trip_us = now_us - report.echo_us - report.held_us
-        self._lost = max(0, report.sent - self._counts["coefficient messages"])
-        rate = self._incoming.tick_rate if self._incoming else None
-        if report.coded_tick and rate is not None:
-            left_us = now_us - self.round_trip_us // 2
-            self._zero_us = left_us - report.coded_us - round(report.coded_tick / rate * 1_000_000)
+        self._reports.take(
+            report,
+            came=self._counts["coefficient messages"],
+            tick_rate=self._incoming.tick_rate if self._incoming else None,
+            transport_us=self.peer.round_trip_us if self.peer else 0,
+            now_us=clock.now_us(),
+        )
 
     def _note_latency(self, picture: ShownPicture) -> None:
         rate = self._incoming.tick_rate if self._incoming else None
-        if self._zero_us is None or rate is None or picture.shown.tick is None or not picture.avatar:
-            return
-        if picture.shown.status is Status.LIVE:
-            taken_us = self._zero_us + round(picture.shown.tick / rate * 1_000_000)
-            self._latencies_us.append(max(0, picture.composited_us - taken_us))
+        if picture.avatar and picture.shown.status is Status.LIVE and rate and picture.shown.tick is not None:
+            self._reports.note_picture(picture.shown.tick, rate, picture.composited_us)
 
     @property
     def round_trip_us(self) -> int:
         """The round trip as reports measure it, else as SCTP does."""
-        return self._round_trip_us or (self.peer.round_trip_us if self.peer else 0)
+        return self._reports.round_trip_us or (self.peer.round_trip_us if self.peer else 0)
 
     # --- the passing of time ----------------------------------------------------------------------------------
 
@@ -544,8 +539,7 @@ class CallSession:
             self._apply(self._ladder.advance(now_us))
         if self._incoming is not None:
             self._incoming.advance(now_us)
-        if now_us >= self._report_us:
-            self._report_us = now_us + REPORT_US
+        if self._reports.is_due(now_us):
             self._start(self._report(), "receiver report")
         self._notice_silence(now_us)
 
@@ -573,23 +567,15 @@ class CallSession:
     async def _report(self) -> None:
         counts = await self._view.counts()
         arrivals = self._incoming.arrivals if self._incoming else None
-        now_us = clock.now_us()
-        tick = self._stamp_order[-1] if self._stamp_order else 0
-        latency = Latency.of(list(self._latencies_us)[-300:])
+        tick = self._stamp_order[-1] if self._stamp_order else None
         self._say(
-            ReceiverReport(
-                sent_us=now_us,
-                echo_us=self._reported.sent_us if self._reported else 0,
-                held_us=now_us - self._reported_us if self._reported else 0,
-                received=counts.messages,
-                malformed=counts.malformed,
-                lost=self._lost,
-                late=counts.late,
-                jitter_us=arrivals.jitter_us if arrivals else 0,
-                latency_us=round(latency.median_ms * 1000),
+            self._reports.make(
+                Reception(
+                    counts.messages, counts.malformed, counts.late, arrivals.jitter_us if arrivals else 0
+                ),
                 sent=self._counts["messages"],
-                coded_tick=tick,
-                coded_us=max(0, now_us - self._stamps[tick]) if tick else 0,
+                coded=(tick, self._stamps[tick]) if tick is not None else None,
+                now_us=clock.now_us(),
             )
         )
 
@@ -680,8 +666,8 @@ class CallSession:
             camera_pixels=self.gate.passed_pixels,
             video_packets=video_sent,
             rungs=tuple(self._sent_rungs),
-            reported_lost=self._reported.lost if self._reported else 0,
-            reported_latency_ms=self._reported.latency_us / 1000 if self._reported else 0.0,
+            reported_lost=self._reports.their_lost,
+            reported_latency_ms=self._reports.their_latency_ms,
         )
         incoming = self._incoming
         received = ReceivedStatistics(
@@ -689,9 +675,9 @@ class CallSession:
             malformed=view.malformed,
             early=incoming.counts["early messages"] if incoming else 0,
             dropped=self._view.overrun + (self.peer.dropped[COEFFICIENTS] if self.peer else 0),
-            lost=self._lost,
+            lost=self._reports.lost,
             jitter_ms=incoming.arrivals.jitter_us / 1000 if incoming and incoming.arrivals else 0.0,
-            latency=Latency.of(list(self._latencies_us)),
+            latency=self._reports.latency,
             late_ticks=view.late,
             control_malformed=self._counts["control malformed"],
             transfer_malformed=self._counts["transfer malformed"],

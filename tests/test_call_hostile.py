@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -207,6 +208,19 @@ def test_a_changed_manifest_does_not_verify() -> None:
     assert not any(p.avatar for p in pictures)
 
 
+def test_an_avatar_that_is_signed_and_makes_no_sense() -> None:
+    async def script(raw: RawPeer) -> None:
+        raw.say(HELLO)
+        await raw.send_layers(raw.offer_avatar(avatar_file(drawable=False)))
+        await raw.until(lambda: [v for v in raw.said(AvatarVerdict) if v.verdict == Verdict.DAMAGED])
+        await asyncio.sleep(0.2)
+
+    figures, pictures = against(script)
+    assert figures.received.avatar_verdict == Verdict.DAMAGED
+    assert figures.ended == "the other side hung up"
+    assert not pictures[-1].avatar
+
+
 def test_a_relayed_proof_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proof for another connection's certificates, as somebody in the middle would pass it on."""
     monkeypatch.setattr("mien.call.incoming.PROOF_WAIT_US", 300_000)
@@ -248,6 +262,7 @@ def test_a_test_fixture_from_another_machine(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_noise_on_every_channel() -> None:
     rng = random.Random(4)
+    sent: Counter[str] = Counter()
 
     async def script(raw: RawPeer) -> None:
         raw.say(HELLO)
@@ -255,7 +270,7 @@ def test_noise_on_every_channel() -> None:
         await raw.until(lambda: raw.said(AvatarVerdict))
         for i in range(300):
             for label in (CONTROL, COEFFICIENTS, TRANSFER):
-                raw.peer.send(label, rng.randbytes(rng.randint(1, 200)))
+                sent[label] += raw.peer.send(label, rng.randbytes(rng.randint(1, 200)))
             if i % 20 == 0:
                 await asyncio.sleep(0.01)
         raw.peer.send(CONTROL, msgpack.packb([99, {"a": 1}]))  # of a later version
@@ -270,9 +285,12 @@ def test_noise_on_every_channel() -> None:
 
     figures, _ = against(script, me=Participant(avatar=avatar_file(), signer=TEST_KEY))
     assert figures.ended == "the other side hung up"
+    assert sent[CONTROL] == sent[TRANSFER] == 300 and sent[COEFFICIENTS] > 50
     assert figures.received.control_malformed >= 290
     assert figures.received.transfer_malformed >= 290
-    assert figures.received.malformed + figures.received.early + figures.received.dropped >= 290
+    assert (
+        figures.received.malformed + figures.received.early + figures.received.dropped >= sent[COEFFICIENTS]
+    )
     assert figures.received.messages == 0
 
 

@@ -168,6 +168,11 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
             raise MienError(f"--{name.replace('_', '-')} {value:g}: expected {low:g} to {high:g}")
+    for path in (options.out, options.record, options.json_stats and Path(options.json_stats)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise MienError(
+                f"there is no folder {path.absolute().parent} for {path}: make it, or name another file"
+            )
     if options.no_audio and (options.audio or options.mute):
         raise MienError("--no-audio leaves nothing for --audio or --mute to do: leave one out")
     if options.show and not (options.avatar or options.input):

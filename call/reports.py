@@ -1,0 +1,116 @@
+"""What the two sides tell one another about how it goes, and what follows from that: round trip, losses, latency.
+
+No I/O and no clock. Times are integer microseconds of our own clock, unless a name says `their`.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from mien.call.statistics import Latency
+from mien.protocol.control import ReceiverReport
+
+FIRST_US: Final = 2_000_000
+PERIOD_US: Final = 10_000_000  # with SACK and headers about 0.3 kbps
+MAX_SAMPLES: Final = 10_000
+RECENT_SAMPLES: Final = 300
+MAX_AGE_US: Final = 60_000_000
+SECOND_US: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What we received of the other side's coefficients: messages, and frames that came `late`."""
+
+    received: int
+    malformed: int
+    late: int
+    jitter_us: int
+
+
+class Reports:
+    """Both directions of the reports of one call."""
+
+    def __init__(self) -> None:
+        self._due_us: int | None = None
+        self._theirs: ReceiverReport | None = None
+        self._came_us = 0
+        self._their_zero_us: int | None = None  # when their tick 0 was taken
+        self._latencies_us: deque[int] = deque(maxlen=MAX_SAMPLES)
+        self.round_trip_us = 0  # 0: not known
+        self.lost = 0  # of their messages, as of their newest report
+
+    def start(self, now_us: int) -> None:
+        """The connection stands."""
+        self._due_us = now_us + FIRST_US
+
+    def is_due(self, now_us: int) -> bool:
+        """Return whether a report is to be sent now; it then is not any more."""
+        if self._due_us is None or now_us < self._due_us:
+            return False
+        self._due_us = now_us + PERIOD_US
+        return True
+
+    def make(
+        self, reception: Reception, *, sent: int, coded: tuple[int, int] | None, now_us: int
+    ) -> ReceiverReport:
+        """Return our report. `coded`: our newest coded tick, and when its frame was taken."""
+        return ReceiverReport(
+            sent_us=now_us,
+            echo_us=self._theirs.sent_us if self._theirs else 0,
+            held_us=now_us - self._came_us if self._theirs else 0,
+            received=reception.received,
+            malformed=reception.malformed,
+            lost=self.lost,
+            late=reception.late,
+            jitter_us=reception.jitter_us,
+            latency_us=round(Latency.of(list(self._latencies_us)[-RECENT_SAMPLES:]).median_ms * 1000),
+            sent=sent,
+            coded_tick=coded[0] if coded else 0,
+            coded_us=max(0, now_us - coded[1]) if coded else 0,
+        )
+
+    def take(
+        self, report: ReceiverReport, *, came: int, tick_rate: Fraction | None, transport_us: int, now_us: int
+    ) -> None:
+        """Take their report.
+
+        `came`: how many of their coefficient messages have come; `tick_rate`: of their stream; `transport_us`:
+        the round trip as the transport measures it, used until there is a better one.
+        """
+        self._theirs, self._came_us = report, now_us
+        echoed_us = report.echo_us + report.held_us
+        if report.echo_us and echoed_us <= now_us:
+            self.round_trip_us = now_us - echoed_us
+        self.lost = max(0, report.sent - came)
+        if report.coded_tick and tick_rate is not None:
+            left_us = now_us - (self.round_trip_us or transport_us) // 2
+            self._their_zero_us = left_us - report.coded_us - ticks_us(report.coded_tick, tick_rate)
+
+    def note_picture(self, tick: Fraction, tick_rate: Fraction, composited_us: int) -> None:
+        """Take in that a live picture of a tick of theirs was composited at this time."""
+        if self._their_zero_us is not None:
+            age_us = composited_us - self._their_zero_us - ticks_us(tick, tick_rate)
+            if abs(age_us) <= MAX_AGE_US:  # else their figures make no sense
+                self._latencies_us.append(max(0, age_us))
+
+    @property
+    def latency(self) -> Latency:
+        """From the stamps of their frames to our pictures of them."""
+        return Latency.of(list(self._latencies_us))
+
+    @property
+    def their_lost(self) -> int:
+        """Messages of ours that did not reach them, as they last said."""
+        return self._theirs.lost if self._theirs else 0
+
+    @property
+    def their_latency_ms(self) -> float:
+        """The median over there, as they last said; 0 if they do not know."""
+        return self._theirs.latency_us / 1000 if self._theirs else 0.0
+
+
+def ticks_us(ticks: Fraction | int, tick_rate: Fraction) -> int:
+    """Return how long so many ticks last."""
+    return round(ticks / tick_rate * SECOND_US)

@@ -1,0 +1,100 @@
+"""Reports of a call: round trip, losses and latency over two clocks that do not agree; jitter of arrivals."""
+
+from fractions import Fraction
+
+from mien.call.arrivals import Arrivals
+from mien.call.reports import Reception, Reports
+from mien.protocol.control import ReceiverReport
+
+NOTHING = Reception(0, 0, 0, 0)
+RATE = Fraction(30)
+THEIR_AHEAD_US = 77_000_000_000  # their clock is ahead of ours
+TRIP_US = 40_000  # one way
+
+
+def exchange(rounds: int) -> tuple[Reports, Reports]:
+    """Let two sides report to one another, each way taking `TRIP_US`, every second."""
+    ours, theirs = Reports(), Reports()
+    for second in range(rounds):
+        now_us = 1_000_000 * (second + 1)
+        coded = (30 * (second + 1), now_us)  # tick n was taken at n / 30 s of our clock
+        report = ours.make(NOTHING, sent=5 * second, coded=coded, now_us=now_us)
+        theirs.take(
+            report, came=4 * second, tick_rate=RATE, transport_us=0, now_us=now_us + TRIP_US + THEIR_AHEAD_US
+        )
+        back = theirs.make(NOTHING, sent=0, coded=None, now_us=now_us + 300_000 + THEIR_AHEAD_US)
+        ours.take(back, came=0, tick_rate=None, transport_us=0, now_us=now_us + 300_000 + TRIP_US)
+    return ours, theirs
+
+
+def test_round_trip_and_losses() -> None:
+    ours, theirs = exchange(4)
+    assert ours.round_trip_us == theirs.round_trip_us == 2 * TRIP_US
+    assert theirs.lost == 3 and ours.their_lost == 3
+
+
+def test_latency_across_clocks() -> None:
+    _, theirs = exchange(4)
+    for tick in range(150, 200):
+        taken_us = round(tick / 30 * 1e6) + THEIR_AHEAD_US
+        theirs.note_picture(Fraction(tick), RATE, taken_us + 250_000)
+    assert theirs.latency.samples == 50
+    assert abs(theirs.latency.median_ms - 250) < 0.01
+    report = theirs.make(NOTHING, sent=0, coded=None, now_us=THEIR_AHEAD_US + 9_000_000)
+    assert abs(report.latency_us - 250_000) < 10
+
+
+def test_without_a_report_nothing_is_claimed() -> None:
+    reports = Reports()
+    reports.note_picture(Fraction(3), RATE, 1_000_000)
+    assert reports.latency.samples == 0 and reports.round_trip_us == 0 and reports.lost == 0
+
+
+def test_when_reports_are_due() -> None:
+    reports = Reports()
+    assert not reports.is_due(99_000_000)  # not connected yet
+    reports.start(0)
+    due = [t for t in range(0, 25_000_000, 100_000) if reports.is_due(t)]
+    assert due == [2_000_000, 12_000_000, 22_000_000]
+
+
+def test_nonsense_is_survived() -> None:
+    reports = Reports()
+    huge = (1 << 53) - 1
+    reports.take(
+        ReceiverReport(huge, huge, huge, 0, 0, 0, 0, 0, 0, 0, huge, huge),
+        came=5,
+        tick_rate=RATE,
+        transport_us=0,
+        now_us=1_000_000,
+    )
+    reports.note_picture(Fraction(10), RATE, 2_000_000)
+    reports.make(NOTHING, sent=0, coded=None, now_us=3_000_000).serialize()
+    assert reports.round_trip_us == 0 and reports.lost == 0
+
+
+def message(first_tick: int, frames: int = 6) -> bytes:
+    return bytes([0x10, frames - 1]) + (first_tick % 65536).to_bytes(2, "big") + b"body"
+
+
+def test_even_arrivals_have_no_jitter_also_where_ticks_wrap() -> None:
+    arrivals = Arrivals(RATE)
+    for i in range(200):
+        arrivals.on_message(message(65_000 + 6 * i), 200_000 * i)
+    assert arrivals.jitter_us == 0 and arrivals.messages == 200
+
+
+def test_jitter_of_uneven_arrivals() -> None:
+    arrivals = Arrivals(RATE)
+    for i in range(400):
+        arrivals.on_message(message(6 * i), 200_000 * i + 10_000 * (i % 2))
+    assert 9_000 < arrivals.jitter_us < 11_000
+
+
+def test_pauses_and_short_messages_are_no_jitter() -> None:
+    arrivals = Arrivals(RATE)
+    arrivals.on_message(message(0), 0)
+    arrivals.on_message(b"", 1)
+    arrivals.on_message(b"\x10", 2)
+    arrivals.on_message(message(6), 30_000_000)
+    assert arrivals.jitter_us == 0
