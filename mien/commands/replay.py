@@ -141,14 +141,12 @@ def replay_source(
     width, height = parse_size(options.size, recording.header)
     schedule = make_schedule(segments, options.fps)
     rate = options.fps or default_rate(recording)
-    sink = open_sink(options.output, width=width, height=height, rate=rate, total=len(schedule))
-    with closing(sink):
-        artist = Artist(avatar, width=width, height=height, backend=options.backend or "auto")
-        try:
+    with closing(Artist(avatar, width=width, height=height, backend=options.backend or "auto")) as artist:
+        artist.draw(schedule[0])  # what cannot be drawn should not replace a file
+        sink = open_sink(options.output, width=width, height=height, rate=rate, total=len(schedule))
+        with closing(sink):
             for due in progress_over(schedule, options.output, console):
                 sink.write(artist.draw(due), due.time_us)
-        finally:
-            artist.close()
     return {
         "frames": len(schedule),
         "width": width,
