@@ -89,13 +89,8 @@ def turn(path: Path, *, clockwise: int) -> None:
 def test_video_frames_come_in_order(tmp_path: Path) -> None:
     frames = [np.full((48, 64, 3), 20 * i, np.uint8) for i in range(10)]
     source = open_source(str(write_video(tmp_path / "a.mp4", frames)))
-    assert (source.width, source.height, source.rate, source.live, source.name) == (
-        64,
-        48,
-        25,
-        False,
-        "a.mp4",
-    )
+    assert (source.width, source.height, source.live, source.name) == (64, 48, False, "a.mp4")
+    assert source.rate == 25
     got = list(source)
     assert [f.index for f in got] == list(range(10))
     assert [f.timestamp_us for f in got] == [i * 40_000 for i in range(10)]

@@ -140,7 +140,11 @@ def test_late_first_answer(place: dict[str, object]) -> None:
 
 
 def test_slow_name_look_up_counts(place: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: time.sleep(1.0))
+    def slow(*arguments: object, **options: object) -> None:
+        time.sleep(1.0)
+        raise OSError("late, and for nothing")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
     start = time.monotonic()
     with pytest.raises(MienError, match="no answer within"):
         store.fetch_model("face_landmarker", first_answer_s=0.2)
