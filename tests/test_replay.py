@@ -310,7 +310,9 @@ async def call(log: Path, whole: AvatarAssembler) -> list[ShownPicture]:
         "0.1.0",
     )
     faults: list[Exception] = []
-    view = FaceView(ViewSettings(longest_px=64, backend="numpy"), on_fault=faults.append)
+    view = FaceView(
+        ViewSettings(longest_px=64, backend="numpy"), on_fault=faults.append, on_unusable=faults.append
+    )
     view.start(stream, record=(log, header))
     encoder = MessageEncoder(stream, frames_per_message=3)
     shown = []
