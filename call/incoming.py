@@ -43,6 +43,7 @@ from mien.protocol.transfer import AvatarReceiver, Chunk, Offer, Refuse, Transfe
 
 logger = logging.getLogger(__name__)
 
+MAX_OFFERS: Final = 16  # each may cost a look into the cache
 PROOF_WAIT_US: Final = 5_000_000
 PLACEHOLDER_WAIT_US: Final = 6_000_000  # until a call without any avatar gets an empty picture to show
 REASONS: Final = {
@@ -115,6 +116,9 @@ class IncomingFace:
     def on_transfer(self, message: TransferMessage) -> None:
         """Take an offer or a chunk."""
         if isinstance(message, Offer):
+            self.counts["offers"] += 1
+            if self.counts["offers"] > MAX_OFFERS:
+                return
             self.verdict, self._head_us, self._drawn_layers = None, None, frozenset()
             answers = self._transfer.on_offer(message, self._cached(message.avatar_id))
         elif isinstance(message, Chunk):

@@ -13,40 +13,37 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import av
-from aiortc import RTCRtpSender
 
 import mien
 from mien.call import clock
-from mien.call.audio import VoiceTrack
 from mien.call.avatar_offer import AvatarOffer
-from mien.call.face_view import FaceView, ShownPicture, ViewSettings
+from mien.call.face_view import FaceView, ShownPicture
 from mien.call.incoming import IncomingFace
-from mien.call.ladder import Decision, Ladder, LadderSettings
-from mien.call.peer import COEFFICIENTS, CONTROL, Addresses, IceServer, Peer
+from mien.call.ladder import Decision
+from mien.call.outgoing import MAX_CHANGES, OutgoingFace
+from mien.call.peer import COEFFICIENTS, CONTROL, Peer
 from mien.call.rendezvous import PeerLeft, Rendezvous
 from mien.call.reports import Reception, Reports
-from mien.call.source_worker import SenderSettings, SourceWorker, TrackedFrame
+from mien.call.settings import CallHooks, CallSettings, Participant
+from mien.call.source_worker import TrackedFrame
 from mien.call.statistics import (
     CallStatistics,
     ReceivedStatistics,
     RungChange,
-    SentStatistics,
     reason_name,
     verdict_name,
 )
+from mien.call.tally import sent_statistics, video_packets
+from mien.call.token_bucket import TokenBucket
 from mien.call.video_gate import VideoGate
 from mien.call.wire_meter import WireMeter
 from mien.decoder.avatar_cache import AvatarCache
 from mien.decoder.playout import Status
-from mien.encoder.capture import Source
-from mien.encoder.tracker import Tracker
-from mien.protocol.avatar import Signer, assemble
+from mien.protocol.avatar import assemble
 from mien.protocol.control import (
     PROTOCOL_VERSION,
     AudioCodec,
@@ -69,53 +66,18 @@ from mien.protocol.errors import MienError, WireError
 from mien.protocol.stream import StreamHeader
 from mien.protocol.transfer import Chunk, Offer, parse_transfer
 
+__all__ = ["CallHooks", "CallSession", "CallSettings", "Participant"]  # all that a caller needs
+
 logger = logging.getLogger(__name__)
 
+CLOSE_S: Final = 5.0
 LINGER_S: Final = 0.6  # after the input's end: the last frames have yet to be shown over there
 TICK_S: Final = 0.1  # how often time is let pass
 SILENT_US: Final = 4_000_000  # without anything from the other side: say so
 VANISHED_US: Final = 25_000_000  # end the call
 LEFT_US: Final = 3_000_000  # the same, where signalling says that the other side left
-MAX_STAMPS: Final = 900
-
-
-@dataclass(frozen=True, slots=True)
-class CallSettings:
-    """What a call may do. `allow_video`: lost tracking may lead to video by itself (the user's word, once a call)."""
-
-    view: ViewSettings = field(default_factory=ViewSettings)
-    sender: SenderSettings = field(default_factory=SenderSettings)
-    ladder: LadderSettings = field(default_factory=LadderSettings)
-    addresses: Addresses = Addresses.INTERFACES
-    ice_servers: tuple[IceServer, ...] = ()
-    allow_video: bool = False
-    audio: bool = True
-    record: Path | None = None
-    cache_folder: Path | None = None  # of avatars; None: nothing is kept
-    transfer_kbps: float = 20.0
-    connect_s: float = 20.0
-    hang_up_at_end: bool = True  # when the input ends
-
-
-@dataclass(frozen=True, slots=True)
-class CallHooks:
-    """Called on the event loop; they must return soon and not raise."""
-
-    on_frame: Callable[[TrackedFrame], None] | None = None
-    on_picture: Callable[[ShownPicture], None] | None = None
-    on_status: Callable[[str], None] | None = None
-    on_voice: Callable[[av.AudioFrame], None] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Participant:
-    """Our side: the camera or file, its tracker, the avatar's bytes and the key of its owner; all may be absent."""
-
-    source: Source | None = None
-    tracker: Tracker | None = None
-    avatar: bytes | None = None
-    signer: Signer | None = None
-    voice: VoiceTrack | None = None
+CONTROL_PER_S: Final = 20.0  # messages; more than this, after a burst, are dropped
+CONTROL_BURST: Final = 400
 
 
 class CallSession:
@@ -145,24 +107,17 @@ class CallSession:
         self._connected_us: int | None = None
         self._over_us: int | None = None
         self._heard_us = self._begin_us
+        self._control_bucket = TokenBucket(
+            rate_per_s=CONTROL_PER_S, burst=CONTROL_BURST, now_us=self._begin_us
+        )
         self._silent = False
         self._peer_left_us: int | None = None
-        # sending
-        self._ladder: Ladder | None = None
-        self._worker: SourceWorker | None = None
-        self._offer: AvatarOffer | None = None
-        self._announced: Decision | None = None
-        self._stream: StreamHeader | None = None
-        self._stamps: dict[int, int] = {}
-        self._stamp_order: deque[int] = deque()
-        self._cpu_us = 0
-        self._sent_rungs: list[RungChange] = []
-        # receiving
+        self._outgoing: OutgoingFace | None = None
         self._incoming: IncomingFace | None = None
         self._hello: Hello | None = None
         self._their_rung = Rung.STILL
         self._video: av.VideoFrame | None = None
-        self._received_rungs: list[RungChange] = []
+        self._received_rungs: deque[RungChange] = deque(maxlen=MAX_CHANGES)
         self._reports = Reports()
         self.peer: Peer | None = None
 
@@ -191,13 +146,13 @@ class CallSession:
 
     def show(self) -> None:
         """Show the camera as video."""
-        if self._ladder is not None:
-            self._apply(self._ladder.show(clock.now_us()))
+        if self._outgoing is not None:
+            self._outgoing.show()
 
     def hide(self) -> None:
         """Hide the camera, and keep it from coming by itself for the rest of the call."""
-        if self._ladder is not None:
-            self._apply(self._ladder.hide(clock.now_us()))
+        if self._outgoing is not None:
+            self._outgoing.hide()
 
     def mute(self, muted: bool) -> None:
         """Send no voice, or send it again."""
@@ -212,12 +167,12 @@ class CallSession:
     @property
     def rung(self) -> Rung:
         """What the other side is told to show of us."""
-        return self._announced.rung if self._announced else Rung.STILL
+        return self._decision.rung if self._decision else Rung.STILL
 
     @property
     def rung_reason(self) -> int | None:
         """Why, as a number of `RungReason`."""
-        return self._announced.reason if self._announced else None
+        return self._decision.reason if self._decision else None
 
     @property
     def verdict(self) -> int | None:
@@ -230,13 +185,21 @@ class CallSession:
         return self._offer is not None and self._offer.delivered
 
     @property
+    def _decision(self) -> Decision | None:
+        return self._outgoing.decision if self._outgoing else None
+
+    @property
+    def _offer(self) -> AvatarOffer | None:
+        return self._outgoing.offer if self._outgoing else None
+
+    @property
     def connected(self) -> asyncio.Event:
         """Set once both sides have said hello."""
         return self._connected
 
     def stamp_of(self, tick: int) -> int | None:
         """Return when the frame of one of our ticks was taken, on `mien.call.clock`."""
-        return self._stamps.get(tick)
+        return self._outgoing.stamp_of(tick) if self._outgoing else None
 
     # --- connecting -------------------------------------------------------------------------------------------
 
@@ -334,89 +297,57 @@ class CallSession:
 
     def _begin_sending(self, hello: Hello, now_us: int) -> None:
         assert self.peer is not None
+        self._outgoing = OutgoingFace(
+            self.peer, self.gate, challenge=hello.challenge, tell=self._tell, now_us=now_us
+        )
         if self._avatar is not None:
-            self._offer = AvatarOffer(
-                self._avatar, self._me.signer, self.peer, kbps=self.settings.transfer_kbps
+            offer = self._outgoing.offer_avatar(
+                self._avatar, self._me.signer, kbps=self.settings.transfer_kbps
             )
-            self._offer.open(hello.challenge)
-            self._start(self._offer.run(), "avatar transfer")
-        if self._me.source is None or self._me.tracker is None:
-            return
-        self._ladder = Ladder(
-            allow_video=self.settings.allow_video, now_us=now_us, settings=self.settings.ladder
-        )
-        avatar = self._avatar.avatar if self._avatar else None
-        self._worker = SourceWorker(
-            self._me.source, self._me.tracker, avatar, self, settings=self.settings.sender
-        )
-        self._worker.start()
+            self._start(offer.run(), "avatar transfer")
+        if self._me.source is not None and self._me.tracker is not None:
+            self._outgoing.start(
+                self._me.source,
+                self._me.tracker,
+                self._avatar,
+                self,
+                sender=self.settings.sender,
+                ladder=self.settings.ladder,
+                allow_video=self.settings.allow_video,
+            )
 
     def on_stream(self, header: StreamHeader) -> None:
         """Our stream begins."""
-        self._stream = header
-        self._say(StreamStart.of(header))
+        if self._outgoing is not None:
+            self._outgoing.on_stream(header)
 
     def on_frame(self, frame: TrackedFrame) -> None:
         """One of our frames was tracked."""
-        assert self._ladder is not None and self.peer is not None
-        if self._over.is_set():
+        if self._outgoing is None or self._over.is_set():
             return
-        self._apply(self._ladder.on_frame(frame.faces, clock.now_us()))
-        self.gate.offer(frame.rgb, frame.timestamp_us)
-        self._counts["frames"] += 1
-        self._cpu_us += frame.cpu_us
-        if frame.tick is not None:
-            self._stamps[frame.tick] = frame.stamp_us
-            self._stamp_order.append(frame.tick)
-            if len(self._stamp_order) > MAX_STAMPS:
-                self._stamps.pop(self._stamp_order.popleft(), None)
-        for message in frame.messages:
-            self._send_coefficients(message)
+        self._outgoing.on_frame(frame)
         if self._hooks.on_frame is not None:
             self._hooks.on_frame(frame)
 
     def on_source_end(self, messages: tuple[bytes, ...], error: Exception | None) -> None:
         """The input has ended."""
-        if self._over.is_set():
+        if self._outgoing is None or self._over.is_set():
             return
-        for message in messages:
-            self._send_coefficients(message)
+        self._outgoing.on_source_end(messages)
         if error is not None:
             self._tell(f"the input failed: {error}")
             logger.debug("the input failed", exc_info=error)
-        if self._ladder is not None:
-            self._apply(self._ladder.on_end(clock.now_us()))
         if self.settings.hang_up_at_end:
             asyncio.get_running_loop().call_later(LINGER_S, self.hang_up, "the input has ended")
-
-    def _send_coefficients(self, message: bytes) -> None:
-        assert self.peer is not None
-        if self.peer.send(COEFFICIENTS, message):
-            self._counts["messages"] += 1
-            self._counts["message bytes"] += len(message)
-
-    def _apply(self, decision: Decision) -> None:
-        """Open or close the gate, and tell both users."""
-        if decision == self._announced or self._over.is_set():
-            return
-        before = self._announced
-        self._announced = decision
-        if decision.camera_live:
-            self.gate.open()
-        else:
-            self.gate.close()
-        if before is None or before.camera_live != decision.camera_live:
-            self._tell(
-                "CAMERA LIVE: the other side sees your camera" if decision.camera_live else "camera off"
-            )
-        self._sent_rungs.append(self._change(decision.rung, decision.reason, decision.camera_live))
-        self._say(RungSwitch(decision.rung, decision.reason, decision.camera_live))
 
     # --- receiving --------------------------------------------------------------------------------------------
 
     def on_control(self, data: bytes) -> None:
         """A control message arrived."""
         self._heard()
+        if not self._control_bucket.take(1, now_us=self._heard_us):
+            self._counts["control malformed"] += 1
+            return
         try:
             message = parse_control(data)
         except WireError as error:
@@ -494,8 +425,8 @@ class CallSession:
             self._incoming.on_unusable(error)
 
     def _on_rung(self, message: RungSwitch) -> None:
-        self._received_rungs.append(self._change(message.rung, message.reason, message.camera_live))
-        del self._received_rungs[:-1000]
+        seconds = self._since_connected(clock.now_us()) or 0.0
+        self._received_rungs.append(RungChange(seconds, message.rung, message.reason, message.camera_live))
         self._their_rung = message.rung
         if message.rung is not Rung.VIDEO:
             self._video = None
@@ -535,8 +466,8 @@ class CallSession:
             self._say(Bye(ByeReason.FAULT))
             self._end(fault)
             return
-        if self._ladder is not None:
-            self._apply(self._ladder.advance(now_us))
+        if self._outgoing is not None:
+            self._outgoing.advance(now_us)
         if self._incoming is not None:
             self._incoming.advance(now_us)
         if self._reports.is_due(now_us):
@@ -566,15 +497,11 @@ class CallSession:
 
     async def _report(self) -> None:
         counts = await self._view.counts()
-        arrivals = self._incoming.arrivals if self._incoming else None
-        tick = self._stamp_order[-1] if self._stamp_order else None
         self._say(
             self._reports.make(
-                Reception(
-                    counts.messages, counts.malformed, counts.late, arrivals.jitter_us if arrivals else 0
-                ),
-                sent=self._counts["messages"],
-                coded=(tick, self._stamps[tick]) if tick is not None else None,
+                Reception(counts.messages, counts.malformed, counts.late, self._jitter_us),
+                sent=self._outgoing.messages if self._outgoing else 0,
+                coded=self._outgoing.newest_stamp() if self._outgoing else None,
                 now_us=clock.now_us(),
             )
         )
@@ -618,28 +545,34 @@ class CallSession:
             self._ended = reason
             self._over_us = clock.now_us()
             self.gate.close()
+            if self._outgoing is not None:
+                self._outgoing.end()
             self._over.set()
             self._tell(f"call ended: {reason}")
 
     async def _finish(self) -> CallStatistics:
-        if self._worker is not None:
-            await self._worker.stop()
+        if self._outgoing is not None:
+            await self._outgoing.stop()
         return await self.statistics()
 
     async def _close(self) -> None:
         """Free everything, whatever state it is in."""
         self._over.set()
         self.gate.close()
-        if self._worker is not None:
-            await self._worker.stop()
-        elif self._me.source is not None:
+        if self._outgoing is not None:
+            await self._outgoing.stop()
+        if self._me.source is not None and not (self._outgoing and self._outgoing.owns_source):
             self._me.source.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.peer is not None:
             await asyncio.sleep(0)  # a Bye that was just sent leaves with the next turn of the loop
-            await self.peer.close()
+            try:
+                async with asyncio.timeout(CLOSE_S):
+                    await self.peer.close()
+            except TimeoutError:
+                logger.warning("the connection did not close within %g s", CLOSE_S)
         if self._me.voice is not None:
             self._me.voice.stop()
         await self._view.close()
@@ -652,73 +585,52 @@ class CallSession:
         """Return how the call goes, or went."""
         view = await self._view.counts()
         seconds = self._seconds()
-        video_sent, video_received = await self._video_packets()
-        sent = SentStatistics(
-            frames=self._counts["frames"],
-            frames_left_out=self._worker.left_out if self._worker else 0,
-            fps=self._counts["frames"] / seconds if seconds else 0.0,
-            cpu_ms_per_frame=self._cpu_us / 1000 / max(1, self._counts["frames"]),
-            messages=self._counts["messages"],
-            message_bytes=self._counts["message bytes"],
-            messages_unsent=self.peer.dropped[f"{COEFFICIENTS} unsent"] if self.peer else 0,
-            avatar_bytes=self._offer.sent_bytes if self._offer else 0,
-            avatar_verdict=self._offer.verdict if self._offer else None,
-            camera_pixels=self.gate.passed_pixels,
-            video_packets=video_sent,
-            rungs=tuple(self._sent_rungs),
-            reported_lost=self._reports.their_lost,
-            reported_latency_ms=self._reports.their_latency_ms,
-        )
-        incoming = self._incoming
-        received = ReceivedStatistics(
-            messages=view.messages,
-            malformed=view.malformed,
-            early=incoming.counts["early messages"] if incoming else 0,
-            dropped=self._view.overrun + (self.peer.dropped[COEFFICIENTS] if self.peer else 0),
-            lost=self._reports.lost,
-            jitter_ms=incoming.arrivals.jitter_us / 1000 if incoming and incoming.arrivals else 0.0,
-            latency=self._reports.latency,
-            late_ticks=view.late,
-            control_malformed=self._counts["control malformed"],
-            transfer_malformed=self._counts["transfer malformed"],
-            pictures=view.pictures,
-            fps=view.pictures / seconds if seconds else 0.0,
-            backend=view.backend,
-            avatar_bytes=incoming.received_bytes if incoming else 0,
-            avatar_verdict=incoming.verdict if incoming else None,
-            first_face_s=self._since_connected(incoming.first_face_us) if incoming else None,
-            video_frames=self._counts["video frames"],
-            video_packets=video_received,
-            audio_frames=self._counts["audio frames"],
-            rungs=tuple(self._received_rungs),
-            recorded_by_other=bool(self._counts["recorded"]),
-        )
+        video_sent, video_received = await video_packets(self.peer)
         return CallStatistics(
             connect_s=(self._connected_us - self._begin_us) / 1e6 if self._connected_us else None,
             seconds=seconds,
             ended=self._ended,
             loopback=self.peer.is_loopback if self.peer else False,
             camera_live=self.camera_live,
-            sent=sent,
-            received=received,
+            sent=sent_statistics(
+                self._outgoing,
+                unsent=self.peer.dropped[f"{COEFFICIENTS} unsent"] if self.peer else 0,
+                camera_pixels=self.gate.passed_pixels,
+                video_packets=video_sent,
+                reports=self._reports,
+                seconds=seconds,
+            ),
+            received=ReceivedStatistics(
+                messages=view.messages,
+                malformed=view.malformed,
+                early=self._incoming.counts["early messages"] if self._incoming else 0,
+                dropped=self._view.overrun + (self.peer.dropped[COEFFICIENTS] if self.peer else 0),
+                lost=self._reports.lost,
+                late_ticks=view.late,
+                jitter_ms=self._jitter_us / 1000,
+                latency=self._reports.latency,
+                control_malformed=self._counts["control malformed"],
+                transfer_malformed=self._counts["transfer malformed"],
+                pictures=view.pictures,
+                fps=view.pictures / seconds if seconds else 0.0,
+                backend=view.backend,
+                avatar_bytes=self._incoming.received_bytes if self._incoming else 0,
+                avatar_verdict=self._incoming.verdict if self._incoming else None,
+                first_face_s=self._since_connected(self._incoming.first_face_us) if self._incoming else None,
+                video_frames=self._counts["video frames"],
+                video_packets=video_received,
+                audio_frames=self._counts["audio frames"],
+                rungs=tuple(self._received_rungs),
+                recorded_by_other=bool(self._counts["recorded"]),
+            ),
             wire=self.meter.totals(),
             round_trip_ms=self.round_trip_us / 1000,
         )
 
-    async def _video_packets(self) -> tuple[int, int]:
-        """Return how many RTP packets of video were sent and received."""
-        sent = received = 0
-        if self.peer is None:
-            return 0, 0
-        for transceiver in self.peer.connection.getTransceivers():
-            if transceiver.kind != "video":
-                continue
-            sender: RTCRtpSender = transceiver.sender
-            for report in (await sender.getStats()).values():
-                sent += getattr(report, "packetsSent", 0) if report.type == "outbound-rtp" else 0
-            for report in (await transceiver.receiver.getStats()).values():
-                received += report.packetsReceived if report.type == "inbound-rtp" else 0
-        return sent, received
+    @property
+    def _jitter_us(self) -> int:
+        arrivals = self._incoming.arrivals if self._incoming else None
+        return arrivals.jitter_us if arrivals else 0
 
     def _seconds(self) -> float:
         if self._connected_us is None:
@@ -729,9 +641,6 @@ class CallSession:
         if time_us is None or self._connected_us is None:
             return None
         return (time_us - self._connected_us) / 1e6
-
-    def _change(self, rung: Rung, reason: int, camera_live: bool) -> RungChange:
-        return RungChange(self._since_connected(clock.now_us()) or 0.0, rung, reason, camera_live)
 
     def _say(self, message: ControlMessage) -> None:
         if self.peer is not None:

@@ -79,7 +79,8 @@ def test_two_processes_meet(tmp_path: Path) -> None:
         figures, others = result(one), result(other)
     assert figures["ended"] == "hung up here" and others["ended"] == "the other side hung up"
     assert figures["loopback"] and figures["connect_s"] < 5
-    assert figures["wire"]["sent"]["total"]["wire_bytes"] == others["wire"]["received"]["total"]["wire_bytes"]
+    sent, came = figures["wire"]["sent"]["total"], others["wire"]["received"]["total"]
+    assert 0 <= sent["wire_bytes"] - came["wire_bytes"] < 600  # all but what was under way in the end
 
 
 def test_a_killed_peer_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,55 @@
+"""What a call is made of and may do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+
+from mien.call.audio import VoiceTrack
+from mien.call.face_view import ShownPicture, ViewSettings
+from mien.call.ladder import LadderSettings
+from mien.call.peer import Addresses, IceServer
+from mien.call.source_worker import SenderSettings, TrackedFrame
+from mien.encoder.capture import Source
+from mien.encoder.tracker import Tracker
+from mien.protocol.avatar import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class CallSettings:
+    """What a call may do. `allow_video`: lost tracking may lead to video by itself (the user's word, once a call)."""
+
+    view: ViewSettings = field(default_factory=ViewSettings)
+    sender: SenderSettings = field(default_factory=SenderSettings)
+    ladder: LadderSettings = field(default_factory=LadderSettings)
+    addresses: Addresses = Addresses.INTERFACES
+    ice_servers: tuple[IceServer, ...] = ()
+    allow_video: bool = False
+    audio: bool = True
+    record: Path | None = None
+    cache_folder: Path | None = None  # of avatars; None: nothing is kept
+    transfer_kbps: float = 20.0
+    connect_s: float = 20.0
+    hang_up_at_end: bool = True  # when the input ends
+
+
+@dataclass(frozen=True, slots=True)
+class CallHooks:
+    """Called on the event loop; they must return soon and not raise."""
+
+    on_frame: Callable[[TrackedFrame], None] | None = None
+    on_picture: Callable[[ShownPicture], None] | None = None
+    on_status: Callable[[str], None] | None = None
+    on_voice: Callable[[av.AudioFrame], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Participant:
+    """Our side: the camera or file, its tracker, the avatar's bytes and the key of its owner; all may be absent."""
+
+    source: Source | None = None
+    tracker: Tracker | None = None
+    avatar: bytes | None = None
+    signer: Signer | None = None
+    voice: VoiceTrack | None = None
