@@ -18,7 +18,8 @@ from mien.call import clock
 from mien.call.face_view import ShownPicture, ViewSettings
 from mien.call.peer import Addresses
 from mien.call.rendezvous import local_pair
-from mien.call.session import CallHooks, CallSession, CallSettings, Participant
+from mien.call.session import CallSession
+from mien.call.settings import CallHooks, CallSettings, Participant
 from mien.call.source_worker import SenderSettings, TrackedFrame
 from mien.call.statistics import CallStatistics, Latency
 from mien.call.wire_meter import Cause, Direction, WireTotals
@@ -32,7 +33,6 @@ from mien.protocol.errors import MienError, WireError
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 
-LINGER_S: Final = 0.6  # after the input's end, until the last of it has been shown
 POLL_S: Final = 0.05
 # There is room on loopback: the avatar should not keep the demo waiting. A call sends it at 20 kbps.
 TRANSFER_KBPS: Final = 2000.0
@@ -140,8 +140,8 @@ async def loopback_call(
     Raises `MienError` where no face was ever shown.
     """
     settings = settings or LoopbackSettings()
-    watch = _Watch(hooks or LoopbackHooks(), avatar_bytes=sum(layer.size for layer in avatar.manifest.layers))
-    base = CallSettings(addresses=Addresses.LOOPBACK, audio=False, hang_up_at_end=False)
+    watch = _Watch(hooks or LoopbackHooks())
+    base = CallSettings(addresses=Addresses.LOOPBACK, audio=False)
     sender = _Sender(watch, me, replace(base, sender=settings.sender, transfer_kbps=settings.transfer_kbps))
     receiver = _Receiver(watch, replace(base, view=settings.view))
     watch.sender, watch.receiver = sender, receiver
@@ -165,7 +165,7 @@ async def _together(*coroutines: Any) -> tuple[CallStatistics, CallStatistics]:
 
 
 class _Sender(CallSession):
-    """Tells of its stream, and stays for the last pictures after its input has ended."""
+    """Tells of its stream and of its input's end."""
 
     def __init__(self, watch: "_Watch", me: Participant, settings: CallSettings) -> None:
         super().__init__(me, settings, CallHooks(on_frame=watch.on_frame))
@@ -180,7 +180,6 @@ class _Sender(CallSession):
         """The input has ended."""
         self._watch.on_source_end(error)
         super().on_source_end(messages, error)
-        asyncio.get_running_loop().call_later(LINGER_S, self.hang_up, "the input has ended")
 
 
 class _Receiver(CallSession):
@@ -199,9 +198,8 @@ class _Receiver(CallSession):
 class _Watch:
     """Takes down what both ends do. Lives on the event loop."""
 
-    def __init__(self, hooks: LoopbackHooks, *, avatar_bytes: int) -> None:
+    def __init__(self, hooks: LoopbackHooks) -> None:
         self._hooks = hooks
-        self._avatar_bytes = avatar_bytes
         self._landmarks: dict[int, NDArray[np.float32]] = {}  # [478, 2], by tick
         self._latencies_us: list[int] = []
         self._frame_times_us: list[int] = []
@@ -219,13 +217,9 @@ class _Watch:
         """Wait for the steady part to begin, and take the meter's reading then."""
         assert self.sender is not None
         await self.sender.connected.wait()
-        while self._first_picture_us is None or (await self._sent_avatar_bytes()) < self._avatar_bytes:  # noqa: ASYNC110  nobody tells
+        while self._first_picture_us is None or not self.sender.avatar_delivered:  # noqa: ASYNC110  nobody tells
             await asyncio.sleep(POLL_S)
         self._steady = clock.now_us(), self.sender.meter.totals()
-
-    async def _sent_avatar_bytes(self) -> int:
-        assert self.sender is not None
-        return (await self.sender.statistics()).sent.avatar_bytes
 
     def on_frame(self, frame: TrackedFrame) -> None:
         """Our end has tracked a frame."""

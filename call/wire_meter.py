@@ -103,7 +103,7 @@ class WireTotals:
 
     def flows(self, direction: Direction) -> Mapping[Cause, Flow]:
         """Return one direction."""
-        return self.sent if direction is Direction.SENT else self.received
+        return self.sent if direction == Direction.SENT else self.received
 
     def total(self, direction: Direction) -> Flow:
         """Return the sum over all causes."""

@@ -12,6 +12,8 @@ All fields are backward maps: they say for a pixel of the result where in the so
 """
 
 import math
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -335,9 +337,10 @@ class _Head:
 
     def __init__(self, landmarks: NDArray[np.float32], *, unit_px: float, size_px: int) -> None:
         self._size_px, self._unit_px = size_px, unit_px
-        self._full_x, self._full_y = _Box(0, size_px, 0, size_px).grid()
+        self._full_places = np.dstack(_Box(0, size_px, 0, size_px).grid())
         grid = np.arange(0, size_px, self.STEP, dtype=np.float32) + (self.STEP - 1) / 2
         self._x, self._y = np.meshgrid(grid, grid)
+        self._places = np.dstack([self._x, self._y])
         points = landmarks.copy()
         # A tracker's depth of a frontal face is shallow: half as much again turns the head by the angle it is told.
         points[:, 2] = 1.5 * (points[:, 2] - points[_FOREHEAD, 2])
@@ -367,18 +370,19 @@ class _Head:
 
     def turn(self, rgb: _Picture, motion: Motion) -> _Picture:
         """Move the whole head."""
-        away_x, away_y = self._displacement(motion)
+        away = self._displacement(motion)
         # Where it came from: u(p) = -d(p + u(p)). Six rounds leave 0.1 px at the widest
         # displacement of the script, 28 px of 384, and far less elsewhere.
-        back_x, back_y = -away_x, -away_y
+        back = -away
         for _ in range(6):
-            at_x = (self._x + back_x) / self.STEP - (self.STEP - 1) / (2 * self.STEP)
-            at_y = (self._y + back_y) / self.STEP - (self.STEP - 1) / (2 * self.STEP)
-            back_x, back_y = -_sample(away_x, at_x, at_y), -_sample(away_y, at_x, at_y)
-        size = (self._size_px, self._size_px)
-        return _sample(rgb, self._full_x + cv2.resize(back_x, size), self._full_y + cv2.resize(back_y, size))
+            at = (self._places + back) / self.STEP - (self.STEP - 1) / (2 * self.STEP)
+            back = -_remap(away, at, cv2.INTER_LINEAR)
+        return _remap(
+            rgb, self._full_places + cv2.resize(back, (self._size_px, self._size_px)), cv2.INTER_CUBIC
+        )
 
-    def _displacement(self, motion: Motion) -> tuple[_Field, _Field]:
+    def _displacement(self, motion: Motion) -> NDArray[np.float32]:
+        """Return how far each place of the grid moves, in x and y: [rows, columns, 2]."""
         x, y, z = self._x - self._neck[0], self._y - self._neck[1], self._depth - self._neck[2]
         yaw, pitch, roll = (math.radians(a) for a in (motion.yaw_deg, motion.pitch_deg, motion.roll_deg))
         turned_x = x * math.cos(yaw) - z * math.sin(yaw)
@@ -389,7 +393,7 @@ class _Head:
         # Orthographic: one part in ten nearer is not seen at these angles.
         away_x = self._weight * (final_x - x + motion.shift_x * self._unit_px)
         away_y = self._weight * (final_y - y + motion.shift_y * self._unit_px)
-        return away_x + 0.07 * motion.mouth_width * self._broaden, away_y
+        return np.dstack([away_x + 0.07 * motion.mouth_width * self._broaden, away_y])
 
 
 def _curve(points: NDArray[np.float32], columns: _Field) -> _Field:
@@ -415,11 +419,15 @@ def _blur(field: _Field, sigma: float) -> _Field:
     return cv2.GaussianBlur(field, (0, 0), sigma).astype(np.float32, copy=False)
 
 
-def _sample(source: _Pixels, map_x: NDArray[Any], map_y: NDArray[Any]) -> _Pixels:
-    """Return what `source` holds at the places given for each pixel of the result."""
-    how = cv2.INTER_CUBIC if source.dtype == np.uint8 else cv2.INTER_LINEAR
-    x, y = (m.astype(np.float32, copy=False) for m in (map_x, map_y))
-    return cv2.remap(source, x, y, how, borderMode=cv2.BORDER_REPLICATE).astype(source.dtype, copy=False)
+def _sample(source: _Picture, x: NDArray[Any], y: NDArray[Any]) -> _Picture:
+    """Return the colours of `source` at the places (x, y) given for each pixel of the result."""
+    return _remap(source, cv2.merge([x.astype(np.float32), y.astype(np.float32)]), cv2.INTER_CUBIC)
+
+
+def _remap(source: _Pixels, places: NDArray[Any], how: int) -> _Pixels:
+    """Return what `source` holds at places [h, w, 2] in x and y; beyond its border what is at the border."""
+    found = cv2.remap(source, places, None, how, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    return found.astype(source.dtype, copy=False)  # type: ignore[no-any-return]
 
 
 def _blend(below: _Picture, above: _Picture, alpha: _Field) -> _Picture:
@@ -448,25 +456,55 @@ def _landmarks() -> NDArray[np.float32]:
 
 
 class SyntheticSource:
-    """A `Source` of the living portrait: `seconds` of the script from `start_s` on, always the same pixels."""
+    """A `Source` of the living portrait: `seconds` of the script from `start_s` on, always the same pixels.
 
-    live: Final = False
+    `live`: frames come at their own time, as from a camera; those that nobody took in time are never drawn, and
+    counted in `missed`. Otherwise all come as fast as they are taken.
+    """
+
     name: Final = SOURCE_NAME
 
     def __init__(
-        self, seconds: float, *, start_s: float = 0.0, rate: Fraction = Fraction(30), size_px: int = 384
+        self,
+        seconds: float,
+        *,
+        start_s: float = 0.0,
+        rate: Fraction = Fraction(30),
+        size_px: int = 384,
+        live: bool = False,
     ) -> None:
         self._portrait = LivingPortrait(size_px)
         self._start_s = start_s
+        self._closed = threading.Event()
         self.rate = rate
+        self.live = live
         self.width = self.height = size_px
         self.frame_count = round(seconds * rate)
+        self.missed = 0
 
     def __iter__(self) -> Iterator[Frame]:
-        for index in range(self.frame_count):
-            time = index / self.rate
-            rgb = self._portrait.picture(motion_at(self._start_s + float(time)))
-            yield Frame(rgb=rgb, timestamp_us=round(time * 1_000_000), index=index)
+        for count, index in enumerate(self._due_in_time() if self.live else range(self.frame_count)):
+            if self._closed.is_set():
+                return
+            time_s = index / self.rate
+            rgb = self._portrait.picture(motion_at(self._start_s + float(time_s)))
+            yield Frame(rgb=rgb, timestamp_us=round(time_s * 1_000_000), index=count)
+
+    def _due_in_time(self) -> Iterator[int]:
+        """Wait for each frame's time; leave out those that are more than a period late."""
+        begin_s = time.monotonic()
+        index = 0
+        while index < self.frame_count:
+            now = Fraction(time.monotonic() - begin_s) * self.rate  # in frames
+            if now >= index + 1:
+                late = min(math.floor(now), self.frame_count) - index
+                self.missed += late
+                index += late
+                continue
+            self._closed.wait(max(0.0, float((index - now) / self.rate)))
+            yield index
+            index += 1
 
     def close(self) -> None:
-        """Do nothing: there is no device."""
+        """End a running iteration."""
+        self._closed.set()

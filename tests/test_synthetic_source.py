@@ -1,5 +1,6 @@
 """The living portrait: always the same pixels, moves where it should, and a tracker finds what was scripted."""
 
+import time
 from dataclasses import fields, replace
 from fractions import Fraction
 
@@ -98,6 +99,32 @@ def test_source_says_what_it_is() -> None:
     source = SyntheticSource(2, rate=Fraction(25), size_px=128)
     assert (source.name, source.live, source.rate) == ("synthetic source", False, 25)
     assert (source.width, source.height, source.frame_count) == (128, 128, 50)
+
+
+def test_live_frames_come_at_their_time_and_are_not_kept() -> None:
+    source = SyntheticSource(0.6, rate=Fraction(20), size_px=128, live=True)
+    begin_s = time.monotonic()
+    frames, delays_s = [], []
+    for frame in source:
+        frames.append(frame)
+        delays_s.append(time.monotonic() - begin_s - frame.timestamp_us / 1e6)
+        if len(frames) == 3:
+            time.sleep(0.22)  # four frames' time
+    assert min(delays_s) > 0
+    assert source.missed >= 3 and len(frames) + source.missed == source.frame_count == 12
+    assert [f.index for f in frames] == list(range(len(frames)))
+    assert frames[3].timestamp_us - frames[2].timestamp_us >= 200_000
+    still = list(SyntheticSource(0.6, rate=Fraction(20), size_px=128))
+    assert np.array_equal(frames[3].rgb, still[frames[3].timestamp_us // 50_000].rgb)
+
+
+def test_closing_ends_a_running_iteration() -> None:
+    source = SyntheticSource(60, size_px=128, live=True)
+    begin_s = time.monotonic()
+    for frame in source:
+        if frame.index == 2:
+            source.close()
+    assert time.monotonic() - begin_s < 10
 
 
 def test_size_is_bounded() -> None:

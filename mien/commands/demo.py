@@ -17,7 +17,7 @@ from rich.console import Console
 
 from mien.bench.loopback_call import LoopbackHooks, LoopbackResult, LoopbackSettings, loopback_call
 from mien.call.face_view import ViewSettings, fit_view
-from mien.call.session import Participant
+from mien.call.settings import Participant
 from mien.commands.demo_film import Film
 from mien.commands.demo_report import DemoReport
 from mien.decoder.output import save_png
@@ -56,6 +56,7 @@ MAX_FILE_BYTES: Final = MAX_HEAD_BYTES + MAX_AVATAR_BYTES
 SYNTHETIC_ENROL_S: Final = 8.0
 SYNTHETIC_CALL_AT_S: Final = 100.0  # another part of the script than the one that was enrolled
 VIEW_PX: Final = 512
+SWITCH_INTERVAL_S: Final = 0.0005
 CLIP_STATEMENT: Final = (
     "A clip that was given to the demo, for a call of this machine with itself. Nothing of it is kept."
 )
@@ -80,6 +81,9 @@ def run(options: argparse.Namespace) -> int:
     """Enrol, call, report. Returns 0."""
     if options.seconds is not None and not 1 <= options.seconds <= MAX_SECONDS:
         raise MienError(f"--seconds {options.seconds:g}: expected 1 to {MAX_SECONDS:g}")
+    # Both peers, the tracker and the film share one interpreter. By default a thread that comes back from native
+    # code waits up to 5 ms for its turn, many times a frame: on a busy machine that halves the frame rate.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     console = Console()
     with contextlib.closing(open_tracker()) as tracker:
         scene = _prepare(options, tracker, console)
@@ -91,7 +95,15 @@ def run(options: argparse.Namespace) -> int:
             window.close()
     sheet = options.out.with_suffix(".png")
     save_png(sheet, film.sheet())
-    report = DemoReport(scene.heading, tracker.tracker_id, scene.source.rate, result, film.left_out)
+    missed = scene.source.missed if isinstance(scene.source, SyntheticSource) else 0
+    report = DemoReport(
+        heading=scene.heading,
+        tracker=tracker.tracker_id,
+        source_rate=scene.source.rate,
+        result=result,
+        source_frames_left_out=result.sender.sent.frames_left_out + missed,
+        film_frames_left_out=film.left_out,
+    )
     if options.json is not None:
         report.write_json(options.json)
     report.print(console)
@@ -115,6 +127,17 @@ async def _call(scene: "Scene", tracker: Tracker, film: Film, window: "Window | 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Input:
+    """What the call plays, and what is enrolled for it."""
+
+    heading: str
+    source: Source
+    seconds: float
+    enrolled: Iterable[Frame]
+    consent: Consent
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Scene:
     """The input of the call, the avatar that is driven by it, and the key of the avatar's owner."""
 
@@ -127,40 +150,56 @@ class Scene:
 
 
 def _prepare(options: argparse.Namespace, tracker: Tracker, console: Console) -> Scene:
-    spec, seconds = options.input, options.seconds
-    if spec is not None and CAMERA_SPEC.fullmatch(spec) and options.avatar is None:
+    if options.input is not None and CAMERA_SPEC.fullmatch(options.input) and options.avatar is None:
         raise MienError(
             "the camera shows a person, and an avatar needs that person's consent: run `mien enroll camera "
             "-o me.avatar`, then `mien demo --input camera --avatar me.avatar`"
         )
-    if spec is None:
-        source: Source = SyntheticSource(seconds or DEFAULT_SECONDS, start_s=SYNTHETIC_CALL_AT_S)
-        enrolled: Iterable[Frame] = SyntheticSource(SYNTHETIC_ENROL_S)
-        heading, length, consent = (
-            "synthetic source",
-            seconds or DEFAULT_SECONDS,
-            Consent.test_fixture(_now_s()),
-        )
+    own = None if options.avatar is None else _own_avatar(options.avatar)
+    if options.input is None:
+        given = _test_picture(options.seconds)
     else:
-        whole = open_source(spec)
-        heading = whole.name
-        if whole.live:
-            source, length = Excerpt(whole, 0, seconds or DEFAULT_SECONDS), seconds or DEFAULT_SECONDS
-            enrolled = ()
-        else:
-            split_s, end_s = _split(whole)
-            length = min(seconds or CLIP_SECONDS, end_s - split_s)
-            source = Excerpt(whole, split_s, split_s + length)
-            enrolled = Excerpt(whole, max(0.0, split_s - MAX_ENROL_S), split_s)
-        consent = Consent(ConsentKind.TEST_FIXTURE, CLIP_STATEMENT, _now_s())
-    if options.avatar is not None:
-        return Scene(heading, source, length, *_own_avatar(options.avatar))
+        given = _person(open_source(options.input), options.seconds)
+    return Scene(given.heading, given.source, given.seconds, *(own or _enroll(given, tracker, console)))
+
+
+def _test_picture(seconds: float | None) -> Input:
+    seconds = seconds or DEFAULT_SECONDS
+    return Input(
+        heading=SyntheticSource.name,
+        source=SyntheticSource(seconds, start_s=SYNTHETIC_CALL_AT_S, live=True),
+        seconds=seconds,
+        enrolled=SyntheticSource(SYNTHETIC_ENROL_S),
+        consent=Consent.test_fixture(_now_s()),
+    )
+
+
+def _person(whole: Source, seconds: float | None) -> Input:
+    """Divide a clip into what is enrolled and what is played; a camera is only played."""
+    if whole.live:
+        split_s, end_s = 0.0, seconds or DEFAULT_SECONDS
+    else:
+        split_s, clip_s = _split(whole)
+        end_s = min(clip_s, split_s + (seconds or CLIP_SECONDS))
+    return Input(
+        heading=whole.name,
+        source=Excerpt(whole, split_s, end_s),
+        seconds=end_s - split_s,
+        enrolled=Excerpt(whole, max(0.0, split_s - MAX_ENROL_S), split_s),
+        # Whose face this is nobody said, so the avatar is good for this machine and this run only.
+        consent=Consent(ConsentKind.TEST_FIXTURE, CLIP_STATEMENT, _now_s()),
+    )
+
+
+def _enroll(given: Input, tracker: Tracker, console: Console) -> tuple[bytes, Avatar, Signer]:
+    key = OwnerKey.throw_away()
     with console.status("enrolling"):
-        key = OwnerKey.throw_away()
-        enrolment = enroll_in_detail(enrolled, consent=consent, name="demo", key=key, tracker=tracker)
+        enrolment = enroll_in_detail(
+            given.enrolled, consent=given.consent, name="demo", key=key, tracker=tracker
+        )
     for warning in enrolment.warnings:
         console.print(f"[yellow]note[/yellow] {warning}", highlight=False, soft_wrap=True)
-    return Scene(heading, source, length, enrolment.data, enrolment.avatar, key)
+    return enrolment.data, enrolment.avatar, key
 
 
 def _split(clip: Source) -> tuple[float, float]:

@@ -39,6 +39,7 @@ class DemoReport:
     tracker: TrackerId
     source_rate: Fraction
     result: LoopbackResult
+    source_frames_left_out: int  # because the machine was too slow for real time
     film_frames_left_out: int
 
     def print(self, console: Console) -> None:
@@ -65,6 +66,7 @@ class DemoReport:
             "source": self.heading,
             "source_fps": float(self.source_rate),
             "tracker": self.tracker.name.lower(),
+            "source_frames_left_out": self.source_frames_left_out,
             "film_frames_left_out": self.film_frames_left_out,
             **self.result.as_json(),
         }
@@ -94,7 +96,6 @@ class DemoReport:
             "latency",
             f"{result.latency.median_ms:.0f} ms median, {result.latency.p95_ms:.0f} ms p95, frame to picture",
         )
-        yield "sender's CPU", f"{sent.cpu_ms_per_frame:.1f} ms a frame: tracking, fitting, coding"
         yield (
             "avatar",
             f"{sent.avatar_bytes / 1000:.1f} kB; first picture {result.first_picture_s:.1f} s after hello",
@@ -139,10 +140,10 @@ class DemoReport:
         yield f"IPv6 would add {more[0]:.2f} kbps forward, a TURN relay {more[1]:.2f}. No voice in these figures."
         before = sender.wire.total(Direction.SENT).wire_bytes - wire.total(Direction.SENT).wire_bytes
         yield f"Once, before and after: {before / 1000:.1f} kB sent for the connection and the avatar."
-        if sender.sent.frames_left_out:
+        if left_out := self.source_frames_left_out:
             yield (
-                f"This machine was too slow for real time: of {sender.sent.frames + sender.sent.frames_left_out} frames of "
-                f"the input {sender.sent.frames_left_out} were left out, as a camera would have dropped them."
+                f"This machine was too slow for real time: of {sender.sent.frames + left_out} frames of the input "
+                f"{left_out} were left out, as a camera would have dropped them."
             )
         if self.film_frames_left_out:
             yield f"The video lacks {self.film_frames_left_out} frames: writing it was slower than the call."
