@@ -141,7 +141,9 @@ class SourceWorker:
         start_us: int | None = None
         offset_us, last_us = 0, -1
         while True:
+            frames = 0
             for frame in self._source:
+                frames += 1
                 if self._stopping.is_set():
                     return
                 timestamp_us = max(frame.timestamp_us + offset_us, last_us + 1)
@@ -157,7 +159,8 @@ class SourceWorker:
                     self.left_out += 1
                     continue
                 yield frame, timestamp_us, due_us
-            if not self._settings.repeat or self._source.live or last_us < 0:
+            photo = frames == 1  # it stands still for as long as the call lasts
+            if self._source.live or not frames or not (self._settings.repeat or photo):
                 return
             offset_us = last_us + round(1_000_000 / (self._source.rate or Fraction(30)))
 

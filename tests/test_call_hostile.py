@@ -344,3 +344,20 @@ def test_video_that_was_not_announced_is_not_shown() -> None:
     figures, pictures = against(script)
     assert figures.received.video_frames > 5
     assert not any(p.rung is Rung.VIDEO for p in pictures)
+
+
+def test_messages_without_an_end_and_too_many_channels_are_noticed() -> None:
+    async def scenario() -> None:
+        raw = RawPeer()
+        assert raw.peer.check_health() is None
+        raw.peer._sctp._advertised_rwnd = -(
+            3 << 20
+        )  # what collecting 4 MB of an unfinished message makes of it
+        assert "without an end" in str(raw.peer.check_health())
+        raw.peer._sctp._advertised_rwnd = 1 << 20
+        for number in range(10, 20):
+            raw.peer.connection.createDataChannel("x", negotiated=True, id=number)
+        assert "too many channels" in str(raw.peer.check_health())
+        await raw.peer.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mien.call.audio import VoiceTrack
 from mien.call.face_view import ShownPicture, ViewSettings
 from mien.call.peer import Addresses
 from mien.call.rendezvous import PeerLeft, local_pair
@@ -359,6 +360,23 @@ def test_a_failing_tracker_ends_the_face_and_not_the_call() -> None:
 
     in_loop(scenario)
     assert any("the model is broken" in text for text in status)
+
+
+def test_voice_and_its_absence() -> None:
+    """One side talks (silence is talk too), the other is muted: not an audio packet leaves it."""
+
+    async def scenario() -> None:
+        talker = CallSession(Participant(voice=VoiceTrack()), settings(audio=True))
+        heard: list[Any] = []
+        muted = CallSession(
+            Participant(voice=VoiceTrack(muted=True)), settings(audio=True), CallHooks(on_voice=heard.append)
+        )
+        sent, received = await talk_until(lambda: len(heard) > 20, talker, muted)
+        assert received.received.audio_frames > 20
+        assert Cause.AUDIO in sent.wire.sent and Cause.AUDIO not in received.wire.sent
+        assert sent.received.audio_frames == 0
+
+    in_loop(scenario)
 
 
 def test_nothing_is_left_running() -> None:
