@@ -85,6 +85,7 @@ from mien.protocol.transfer import (
 
 NOW_S: Final = 1_800_000_000
 SIZE: Final = 64
+MEAN_FACE: Final = b"mean face"
 DRAW_EVERY: Final = 16  # drawing an avatar takes a hundred times as long as reading it
 
 
@@ -172,19 +173,22 @@ def avatar_file() -> bytes:
         references=tuple(references),
         rings=default_rings(landmarks, pose, unit_px=SIZE / 4, width=SIZE, height=SIZE),
     )
-    declaration = Declaration(
+    return sign_avatar(content, own_declaration(), TestKey())
+
+
+def own_declaration() -> Declaration:
+    return Declaration(
         name="fuzz",
         consent=Consent.of_self(NOW_S),
         uses=DEFAULT_USES[ConsentKind.SELF],
         created_unix_s=NOW_S,
         expires_unix_s=NOW_S + 1000,
-        model_id=model.model_id,
+        model_id=FaceModel.load().model_id,
         tracker=TrackerId.FACE_LANDMARKER,
         unit_px=Fraction(SIZE, 4),
         width=SIZE,
         height=SIZE,
     )
-    return sign_avatar(content, declaration, TestKey())
 
 
 def made_up_face(landmarks: NDArray[np.float32], seed: int) -> NDArray[np.uint8]:
@@ -481,6 +485,74 @@ def check_drawn(file: bytes, data: bytes) -> None:
         renderer.close()
 
 
+def check_values_drawn(data: bytes) -> None:
+    """A hostile owner's numbers: faces that are none, drawn or refused."""
+    rng = np.random.default_rng([*data, 0])
+    whole = parse_avatar(avatar_file(), now_unix_s=NOW_S)
+    if data == MEAN_FACE:
+        return
+    width, height = (
+        (int(rng.choice([1, 2, 63, 64, 500, 8192])) for _ in range(2)) if rng.random() < 0.3 else (SIZE, SIZE)
+    )
+    landmarks = hostile_points(rng, whole.references[0].landmarks, SIZE)
+    picture = encode_picture(hostile_picture(rng, width, height), quality=20, effort=0)
+    first = Reference(picture, b"", landmarks, 0)
+    rings = whole.rings if whole.rings is not None and rng.random() < 0.5 else None
+    if rings is not None and rng.random() < 0.5:
+        rings = hostile_points(rng, rings, 1)
+    content = AvatarContent(
+        neutral=hostile_points(rng, whole.neutral, 1),
+        appearance=hostile_points(rng, whole.appearance, 1),
+        first=first,
+        references=(replace(first, slot=1, landmarks=hostile_points(rng, landmarks, SIZE)),),
+        rings=rings,
+    )
+    declaration = replace(
+        own_declaration(),
+        unit_px=Fraction(int(rng.choice([16, 17, 256, 65535])), 16),
+        width=width,
+        height=height,
+    )
+    avatar = parse_avatar(sign_avatar(content, declaration, TestKey()), now_unix_s=NOW_S)
+    renderer = make_renderer(avatar)
+    wild = rng.normal(0, 1, 36).astype(np.float32)
+    for state in (FaceState.neutral(), FaceState.from_coefficients(wild)):
+        if renderer.render(state).shape != (SIZE, SIZE, 3):
+            raise Broken("drawn in another shape")
+    renderer.close()
+
+
+def hostile_points(
+    rng: np.random.Generator, values: NDArray[np.float32], scale: float
+) -> NDArray[np.float32]:
+    """Return `values`, or as many of them collapsed, blown up, scattered, mirrored, or with single ones far off."""
+    out: NDArray[np.floating]
+    match rng.integers(12):
+        case 0:
+            out = np.zeros_like(values)
+        case 1:
+            out = np.full_like(values, rng.choice([-4, 4, 1e-3]) * scale)
+        case 2:
+            out = values * np.float32(rng.choice([1e-3, 0.1, 3.0, -1.0]))
+        case 3:
+            out = rng.normal(0, scale, values.shape)
+        case 4:
+            out = values.copy()
+            out[rng.integers(len(out))] = rng.choice([-3, 3, 0]) * scale
+        case 5:
+            out = np.where(np.arange(values.shape[-1]) == 0, values, 0)  # a line
+        case _:
+            out = values
+    return np.asarray(out, np.float32)
+
+
+def hostile_picture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
+    """Return noise of the frame's shape, at most 64 px."""
+    scale = SIZE / max(width, height)
+    shape = (max(1, round(height * scale)), max(1, round(width * scale)), 3)
+    return rng.integers(0, 256, shape, dtype=np.uint8)
+
+
 def check_control(data: bytes) -> None:
     message = parse_control(data)
     if not isinstance(message, UnknownControl):
@@ -564,6 +636,13 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("avatar-chunks", "avatars as chunks", lambda: [avatar_file()], check_avatar_chunks, 4),
     Target("avatar-manifest", "manifests, signed again", manifest_samples, check_manifest_resigned, 4),
     Target("avatar-layer", "layers, hashed and signed again", layer_samples, check_layer_resigned, 4),
+    Target(
+        "avatar-values",
+        "signed faces that are none, drawn",
+        lambda: [MEAN_FACE],
+        check_values_drawn,
+        20,
+    ),
     Target("control", "control messages", control_messages, check_control),
     Target("transfer", "avatar transfer messages", transfer_messages, check_transfer),
     Target("signal", "signalling messages", signal_messages, check_signal),

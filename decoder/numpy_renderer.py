@@ -6,6 +6,10 @@ from numpy.typing import NDArray
 from mien.decoder.mesh import mesh_triangles
 from mien.decoder.scene import Drawing, Scene
 
+# A face covers its picture about twice. A mesh that hostile numbers have folded over and over is cut short: it
+# shows nothing anyway, and would take memory and time in proportion.
+MAX_OVERDRAW = 16
+
 
 class NumpyRenderer:
     """Scan-converts the mesh with array operations; a few frames a second at 512 x 512."""
@@ -28,13 +32,18 @@ class NumpyRenderer:
             if not len(here):
                 continue
             uv = np.einsum("pc,pcd->pd", corner[here], scene.uv[vertices[here], layer])
-            total[here] += weights[here, layer, None] * bilinear(texture, uv)
+            total[here] += weights[here, layer, None] * bilinear(texture, mirrored(uv))
         picture = np.zeros((scene.height * scene.width, 3), np.uint8)
         picture[pixel] = np.round(total / np.maximum(weights.sum(1, keepdims=True), 1e-3))
         return picture.reshape(scene.height, scene.width, 3)
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+def mirrored(uv: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Continue a picture beyond its border as its mirror image, like the shader."""
+    return np.asarray(1 - np.abs(1 - np.abs(uv)))
 
 
 def bilinear(texture: NDArray[np.float32], uv: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -62,6 +71,7 @@ def visible_pixels(
     first = np.clip(np.ceil(left - 0.5), 0, width).astype(np.intp)
     last = np.clip(np.ceil(right - 0.5), 0, width).astype(np.intp)
     length = np.maximum(last - first, 0)
+    length[np.cumsum(length) > MAX_OVERDRAW * width * height] = 0
     which = np.repeat(np.arange(len(index)), length)
     x = np.arange(len(which)) - np.repeat(np.cumsum(length) - length, length) + first[which]
     y, t = row[which], index[which]
