@@ -269,15 +269,15 @@ def _make(
     pictures = [picture for _, picture, _ in footage.pool]
     scale = pictures[0].shape[1] / footage.width
     landmarks = np.asarray(tracks[indices] * scale, np.float32)
-    covered = occlusion(pictures, list(landmarks))
-    pooled = zip(footage.pool, covered, strict=True)
-    qualities = [replace(quality, covered=float(share)) for (_, _, quality), share in pooled]
     placed = align(
         neutral[model.rigid].astype(np.float64), tracks[indices][:, model.rigid].astype(np.float64)
     )
     shapes = placed.undo(tracks[indices].astype(np.float64))
     frontal = upright(neutral)
     features = face_features(shapes @ frontal.T, placed.rotation @ frontal.T)
+    covered = occlusion(pictures, list(landmarks), features[:, :3])
+    pooled = zip(footage.pool, covered, strict=True)
+    qualities = [replace(quality, covered=float(share)) for (_, _, quality), share in pooled]
     tell("choosing reference pictures", 0, 0)
     chosen = select_references(
         features, rest_distances(shapes, neutral), qualities, count=settings.references
@@ -300,7 +300,7 @@ def _make(
     height, width = pictures[0].shape[:2]
     fitter = Fitter(model, neutral, unit_px=float(unit_px) * scale, width=width, height=height)
     poses = np.stack([fitter.fit(points).pose for points in landmarks])
-    rings = calibrate_rings(pictures, landmarks, poses, unit_px=float(unit_px) * scale)
+    rings = calibrate_rings(pictures, landmarks, poses, unit_px=float(unit_px) * scale, references=chosen)
     tell("packing", 0, 0)
     declaration = Declaration(
         name=name,

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 MATTE_PX: Final = 256  # longer side that mattes are made and kept at
 GRABCUT_ROUNDS: Final = 4
+BODY_BELOW: Final = 0.08  # of the face's height
+BODY_HALF: Final = 0.8  # of the face's width
 GUIDE_RADIUS_PX: Final = 4
 GUIDE_SOFTNESS: Final = 1e-3  # squared luminance (0 to 1) below which an edge of the picture is noise
 
@@ -152,9 +154,15 @@ def seeds(points: NDArray[np.float32], *, width: int, height: int) -> NDArray[np
             chin + (-0.25 * wide, 0.3 * tall),
         ]
     )
-    sure = [middle + (oval - middle) * 0.95, chest]
+    # The skull reaches above the forehead's landmarks; without its hair, hair would count as surroundings.
+    crown = middle + up * 0.13 + (oval - middle) * (0.9, 1.1)
+    sure = [middle + (oval - middle) * 0.95, crown, chest]
     for polygon in sure:
         cv2.fillPoly(mask, [np.rint(polygon).astype(np.int32)], cv2.GC_FGD)
+    # Where the frame ends below the chin there are clothes, also where a big head leaves them little room.
+    first = max(round(height * 0.96), round(float(chin[1]) + BODY_BELOW * tall))
+    near = np.abs(np.arange(width) - chin[0]) < BODY_HALF * wide
+    mask[first:, near] = cv2.GC_FGD
     return mask
 
 

@@ -2,8 +2,9 @@
 
 A frame is a point in a space of what the eye notices: the head's turn, the opening of mouth and lids, the mouth's
 width and place, the brows, the gaze. Frames are thinned until no two are nearer than a step, so that a minute of
-listening does not outvote one blink; then the references are those points to which all others are
-nearest (k-medoids), the first one being the most central: frontal, eyes open, mouth nearly closed.
+listening does not outvote one blink. The first reference is the most central one: frontal, eyes open, mouth nearly
+closed. A mouth wide open and closed eyes follow, if there are such, since no other picture can show them; the rest are
+those points to which all others are nearest (k-medoids).
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ MAX_POINTS: Final = 400
 SHARP_ENOUGH: Final = 0.55  # of the clip's upper quartile
 OUTLIERS: Final = 2  # frames at either end of a feature that may be slips of the tracker
 MAX_CLIPPED: Final = 0.25
-MAX_COVERED: Final = 0.03
+MAX_COVERED: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +33,18 @@ class Feature:
 
 
 FEATURES: Final = (
-    Feature("yaw", 10.0),  # degrees, positive: the nose points to the viewer's right
-    Feature("pitch", 10.0),  # degrees, positive: the nose points down
-    Feature("roll", 20.0),  # degrees, positive: clockwise as the viewer sees it
-    Feature("mouth_open", 0.12),  # gap of the inner lips / inter-pupil distance
+    Feature("yaw", 8.0),  # degrees, positive: the nose points to the viewer's right
+    Feature("pitch", 8.0),  # degrees, positive: the nose points down
+    Feature("roll", 25.0),  # degrees, positive: clockwise as the viewer sees it
+    Feature("mouth_open", 0.1),  # gap of the inner lips / inter-pupil distance
     Feature("mouth_width", 0.12),  # corner to corner / inter-pupil distance
-    Feature("mouth_tilt", 0.12),  # the viewer's right corner lower than the left / inter-pupil distance
-    Feature("mouth_shift", 0.12),  # the mouth's middle right of the nose / inter-pupil distance
-    Feature("lids_left", 0.12),  # lid gap / eye width; left is the viewer's
-    Feature("lids_right", 0.12),
-    Feature("brows", 0.08),  # brow height above the eye corners / inter-pupil distance
-    Feature("gaze_x", 0.16),  # iris from the middle of the eye / eye width
-    Feature("gaze_y", 0.16),
+    Feature("mouth_tilt", 0.15),  # the viewer's right corner lower than the left / inter-pupil distance
+    Feature("mouth_shift", 0.15),  # the mouth's middle right of the nose / inter-pupil distance
+    Feature("lids_left", 0.1),  # lid gap / eye width; left is the viewer's
+    Feature("lids_right", 0.1),
+    Feature("brows", 0.1),  # brow height above the eye corners / inter-pupil distance
+    Feature("gaze_x", 0.2),  # iris from the middle of the eye / eye width
+    Feature("gaze_y", 0.2),
 )
 NAMES: Final = tuple(feature.name for feature in FEATURES)
 
@@ -146,7 +147,8 @@ def select_references(
     pool = np.flatnonzero(usable(qualities))
     centre = central_frame(features, rest, qualities, pool)
     points = thin(scaled, pool, sharpness, keep=centre)
-    return _cover(scaled, points, centre, count)
+    fixed = [centre, *_extremes(scaled, points, centre)][:count]
+    return _cover(scaled, points, fixed, count)
 
 
 def central_frame(
@@ -215,18 +217,33 @@ def _limits(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
     return ordered[rank], ordered[-1 - rank]
 
 
-def _cover(scaled: NDArray[np.float64], points: NDArray[np.intp], first: int, count: int) -> list[int]:
-    """k-medoids under squared distance, the first one fixed: greedy, then swaps while they help."""
+def _extremes(scaled: NDArray[np.float64], points: NDArray[np.intp], centre: int) -> list[int]:
+    """Return the frames with the widest mouth and the most closed eyes, each where it differs visibly from the centre.
+
+    Of several the one that is otherwise most like the centre, so that nothing else speaks against using it.
+    """
+    gap = scaled[points] - scaled[centre]
+    mouth, lids = NAMES.index("mouth_open"), [NAMES.index("lids_left"), NAMES.index("lids_right")]
+    found: list[int] = []
+    for amount, axes in ((gap[:, mouth], [mouth]), (-gap[:, lids].max(1), lids)):
+        rest = np.delete(gap, axes, axis=1)
+        best = int(np.argmax(amount - 0.3 * np.sqrt((rest**2).sum(1))))
+        if amount[best] >= 1 and int(points[best]) not in found:
+            found.append(int(points[best]))
+    return found
+
+
+def _cover(scaled: NDArray[np.float64], points: NDArray[np.intp], fixed: list[int], count: int) -> list[int]:
+    """k-medoids under squared distance, the `fixed` frames among them: greedy, then swaps while they help."""
     place = scaled[points]
     gap = ((place[:, None] - place[None]) ** 2).sum(2)
-    start = int(np.flatnonzero(points == first)[0])
-    chosen = [start]
+    chosen = [int(np.flatnonzero(points == frame)[0]) for frame in fixed]
     while len(chosen) < min(count, len(points)):
         nearest = gap[chosen].min(0)
         chosen.append(int(np.argmin(np.minimum(gap, nearest).sum(1))))
     for _ in range(10):
         better = False
-        for slot in range(1, len(chosen)):
+        for slot in range(len(fixed), len(chosen)):
             rest = [c for i, c in enumerate(chosen) if i != slot]
             nearest = gap[rest].min(0)
             cost = np.minimum(gap, nearest).sum(1)

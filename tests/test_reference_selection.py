@@ -80,6 +80,19 @@ def test_the_same_clip_gives_the_same_references() -> None:
     assert choose(rows, [GOOD] * 80, 6) == choose(rows, [GOOD] * 80, 6)
 
 
+def test_one_open_mouth_and_one_blink_are_not_outvoted() -> None:
+    rng = np.random.default_rng(6)
+    rows = [
+        face(yaw=float(a), pitch=float(b), gaze_x=float(c) / 40, brows=0.5 + float(d) / 100)
+        for a, b, c, d in rng.uniform(-15, 15, (300, 4))
+    ]
+    rows += [face(mouth_open=0.3)] * 3 + [face(lids_left=0.1, lids_right=0.1)] * 3
+    chosen = choose(rows, [GOOD] * len(rows), 6)
+    assert chosen[0] < 300
+    assert {300, 303} <= {300 + 3 * ((i - 300) // 3) for i in chosen if i >= 300}
+    assert choose(rows, [GOOD] * len(rows), 1) == chosen[:1]
+
+
 def test_a_mistracked_frame_does_not_pull() -> None:
     rng = np.random.default_rng(4)
     rows = [face(yaw=float(y)) for y in rng.uniform(-10, 10, 300)] + [face(yaw=500.0)]
@@ -177,7 +190,22 @@ def test_a_hand_before_the_face() -> None:
         pictures.append(np.clip(rgb * light, 0, 255).astype(np.uint8))
     x, y = landmarks[205, :2].astype(int)  # a cheek
     cv2.circle(pictures[7], (int(x), int(y)), 22, (60, 90, 200), -1)
-    share = occlusion(pictures, [landmarks] * 20)
+    still = np.zeros((20, len(NAMES)), np.float32)
+    share = occlusion(pictures, [landmarks] * 20, still)
     assert share[7] > 0.1
     assert np.delete(share, 7).max() < 0.01
-    assert not occlusion(pictures[:5], [landmarks] * 5).any()  # too short to know what is usual
+    assert not occlusion(pictures[:5], [landmarks] * 5, still[:5]).any()  # too short to know what is usual
+
+
+def test_light_that_wanders_with_the_head_covers_nothing() -> None:
+    rgb, landmarks = portrait()
+    ramp = np.linspace(-1, 1, rgb.shape[1])[None, :, None]
+    features = np.zeros((40, len(NAMES)), np.float32)
+    features[:8, 0] = np.linspace(25, 10, 8)  # a glance aside, then straight ahead
+    pictures = [
+        np.clip(rgb * 0.7 * (1 + 0.5 * yaw / 25 * ramp), 0, 255).astype(np.uint8) for yaw in features[:, 0]
+    ]
+    assert occlusion(pictures, [landmarks] * 40, features[:, :3]).max() < 0.02
+    assert (
+        occlusion(pictures, [landmarks] * 40, features[:, :3] * 0).max() > 0.1
+    )  # without knowing of the turn
