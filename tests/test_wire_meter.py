@@ -8,8 +8,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from aioice.ice import StunProtocol
+from aioice.turn import TurnTransport
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection
 from aiortc.mediastreams import AudioStreamTrack
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mien.call.wire_meter import (
     Cause,
@@ -274,3 +278,54 @@ def test_a_meter_counts_one_connection() -> None:
         await pc.close()
 
     asyncio.run(attach_twice())
+
+
+@given(st.binary(max_size=200))
+def test_any_datagram_has_a_cause(data: bytes) -> None:
+    classify(data, kind)
+    shares = sctp_shares(data, lambda stream: Cause.CONTROL)
+    assert shares and all(share.weight > 0 for share in shares)
+
+
+def test_a_relayed_datagram_costs_its_channel_header() -> None:
+    """Through aioice's own TURN transport, over an allocation that is a stub."""
+
+    class Open(asyncio.DatagramTransport):
+        def is_closing(self) -> bool:
+            return False
+
+    class Allocation:
+        transport = Open()
+        receiver: object = None
+
+        def __init__(self) -> None:
+            self.sent: list[bytes] = []
+
+        async def send_data(self, data: bytes, addr: tuple[str, int]) -> None:
+            self.sent.append(data)
+
+    class Silent(StunProtocol):
+        def datagram_received(self, data: bytes | str, addr: tuple[object, ...]) -> None:
+            pass
+
+    async def relay() -> tuple[WireTotals, Allocation]:
+        pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        meter = WireMeter()
+        meter.attach(pc)
+        pc.createDataChannel("mien-control")
+        allocation = Allocation()
+        connection = pc.sctp.transport.transport._connection
+        protocol = Silent(connection)
+        protocol.transport = TurnTransport(allocation)  # type: ignore[arg-type,assignment]
+        connection._protocols.append(protocol)
+        protocol.transport.sendto(b"\x00\x01" + bytes(18), ("192.0.2.1", 9))
+        await asyncio.sleep(0)
+        allocation.receiver.datagram_received(b"\x01\x01" + bytes(18), ("2001:db8::1", 9))  # type: ignore[attr-defined]
+        connection._protocols.clear()
+        await pc.close()
+        return meter.totals(), allocation
+
+    totals, allocation = asyncio.run(relay())
+    assert len(allocation.sent) == 1
+    assert totals.sent[Cause.STUN].wire_bytes == 20 + 4 + 28
+    assert totals.received[Cause.STUN].wire_bytes == 20 + 4 + 48
