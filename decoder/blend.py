@@ -27,15 +27,17 @@ from mien.protocol.state import LANDMARK_COUNT
 # a region's vertices in model units.
 TURN_RAD: Final = 0.10
 ROLL_SHARE: Final = 0.25
-REGION_UNIT: Final = 0.025
+REGION_UNIT: Final = 0.03
 # How much the turn of the head counts for a region beside its own shape.
 REGION_TURN: Final = 0.35
 # And how much the rest of the face: little, so that regions agree where their own shape leaves it open.
 REGION_WHOLE: Final = 0.1
 SKIN_SHAPE: Final = 0.15
 # A reference whose opening (mouth, eye) is narrower than the present one cannot show what is inside.
-LACK_PENALTY: Final = 1.5
-SHARPNESS: Final = 1.2
+LACK_PENALTY: Final = 1.0
+# What a place costs that a reference does not show, because it is turned away there.
+HIDDEN_PENALTY: Final = 6.0
+SHARPNESS: Final = 2.0
 FLOOR: Final = 0.02
 
 _TOPOLOGY = load_topology()
@@ -50,28 +52,29 @@ _OPENINGS: Final = ((13, 14), *LIDS, None)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blender:
-    """The references' shapes [r, 478, 3] (model space, expression included) and rotation vectors [r, 3]."""
+    """The references' shapes [r, 478, 3] (model space, expression included) and rotation vectors [r, 3].
+
+    `visibility` [v, r] says how well each reference shows the skin around each mesh vertex, 0 to 1.
+    """
 
     shapes: NDArray[np.float64]
     turns: NDArray[np.float64]
+    visibility: NDArray[np.float64]
 
-    def weights(
-        self, shape: NDArray[np.floating], turn: NDArray[np.floating], vertex_count: int
-    ) -> NDArray[np.float32]:
-        """Return float32 [vertex_count, r], rows summing to 1, for a present shape [478, 3] and rotation [3].
+    def weights(self, shape: NDArray[np.floating], turn: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return float32 [v, r], rows summing to 1, for a present shape [478, 3] and rotation [3].
 
-        Vertices beyond the landmarks (rings) take the skin's weights.
+        Vertices beyond the landmarks (rings) go by the skin's distance.
         """
         turned = self.turn_distance(turn)
         regions = np.stack([self.region_distance(i, shape) for i in range(len(REGION_NAMES))])
         whole = regions.mean(0)
-        skin = soft_choice(turned + SKIN_SHAPE * whole)
+        skin = turned + SKIN_SHAPE * whole
         regions = regions + REGION_TURN * turned + REGION_WHOLE * whole
-        out = np.tile(skin, (vertex_count, 1))
         share = _TOPOLOGY.regions
-        chosen = np.stack([soft_choice(r) for r in regions])
-        out[:LANDMARK_COUNT] = share @ chosen + (1 - share.sum(1, keepdims=True)) * skin
-        return out.astype(np.float32)
+        distance = np.tile(skin, (len(self.visibility), 1))
+        distance[:LANDMARK_COUNT] = share @ regions + (1 - share.sum(1, keepdims=True)) * skin
+        return soft_choice(distance + HIDDEN_PENALTY * (1 - self.visibility)).astype(np.float32)
 
     def turn_distance(self, turn: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the squared distance [r] between head rotations, in `TURN_RAD`; roll counts little."""
@@ -98,7 +101,7 @@ class Blender:
 
 
 def soft_choice(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn squared distances [r] into weights [r] that sum to 1; what is far from the best gets exactly 0."""
-    weight = np.exp(-SHARPNESS * (distance - distance.min()))
+    """Turn squared distances [v, r] into weights [v, r], rows summing to 1; what is far from the best gets 0."""
+    weight = np.exp(-SHARPNESS * (distance - distance.min(1, keepdims=True)))
     weight = np.maximum(weight - FLOOR, 0)
-    return np.asarray(weight / weight.sum())
+    return np.asarray(weight / weight.sum(1, keepdims=True))

@@ -64,11 +64,15 @@ def to_model_space(
 
 
 def place_vertices(
-    vertices: NDArray[np.floating], pose: NDArray[np.floating], rings: NDArray[np.float32]
+    vertices: NDArray[np.floating],
+    pose: NDArray[np.floating],
+    rings: NDArray[np.float32],
+    offset: NDArray[np.floating],
 ) -> NDArray[np.float64]:
     """Return all mesh vertices [VERTEX_COUNT, 3] in units of unit_px from the picture's centre; z grows away.
 
-    `vertices` [478, 3] in model space (expression included), `pose` [6], `rings` as in `mien.models.rings`.
+    `vertices` [478, 3] in model space (expression included), `pose` [6], `rings` as in `mien.models.rings`,
+    `offset` [anchors, 2] what is added to the anchors' places.
     """
     scale = float(np.exp(pose[3]))
     out = np.full((VERTEX_COUNT, 3), RING_DEPTH * scale)
@@ -77,7 +81,7 @@ def place_vertices(
     for loop, centre in zip(EYE_LOOPS, IRIS_CENTRES, strict=True):
         face[centre] = keep_inside(face[centre], face[list(loop)])
     out[:LANDMARK_COUNT] = face
-    anchors = ring_positions(rings, pose)
+    anchors = ring_positions(rings, pose) + offset
     out[LANDMARK_COUNT:-RAYS, :2] = anchors
     out[-RAYS:, :2] = SKIRT * anchors[-RAYS:]
     return out
@@ -98,3 +102,46 @@ def keep_inside(point: NDArray[np.float64], loop: NDArray[np.float64]) -> NDArra
     middle = (bottom + top) / 2
     y = float(np.clip(point[1], top + margin, bottom - margin)) if bottom > top else middle
     return np.array([x, y, point[2]])
+
+
+# Skin seen at less than the first of these (cosine to the line of sight) counts as hidden, above the second as seen.
+GRAZING: Final = (0.12, 0.45)
+# A ring triangle that a reference squeezes below the first share of its usual area is hidden; above the second, seen.
+SQUEEZED: Final = (0.05, 0.4)
+
+
+def visibility(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how well each reference shows the neighbourhood of each vertex, [v, r], 0 to 1.
+
+    `places` [r, v, 3] are the references' own vertices as from `place_vertices`.
+    """
+    triangles = mesh_triangles()
+    face, surround = triangles.face.astype(np.intp), triangles.surround.astype(np.intp)
+    seen = np.ones((places.shape[1], len(places)))
+    areas = np.stack([normals(place, surround)[:, 2] for place in places], 1)
+    usual = np.maximum(areas.max(1, keepdims=True), 1e-9)
+    ratio = ramp(areas / usual, *SQUEEZED)
+    for corner in surround.T:
+        np.minimum.at(seen, corner, ratio)
+    for index, place in enumerate(places):
+        normal = np.zeros_like(place)
+        across = normals(place, face)
+        for corner in face.T:
+            np.add.at(normal, corner, across)
+        facing = normal[:LANDMARK_COUNT, 2] / np.maximum(
+            np.linalg.norm(normal[:LANDMARK_COUNT], axis=1), 1e-9
+        )
+        seen[:LANDMARK_COUNT, index] = ramp(facing, *GRAZING)
+    return seen
+
+
+def normals(place: NDArray[np.float64], triangles: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the triangles' normals [n, 3], twice their area long; z is positive where they face the camera."""
+    a, b, c = (place[corner] for corner in triangles.T)
+    return np.asarray(np.cross(b - a, c - a))
+
+
+def ramp(value: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Rise smoothly from 0 at `low` to 1 at `high`."""
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))

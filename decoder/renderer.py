@@ -14,7 +14,7 @@ from mien.models.fit import Fitter
 from mien.models.pictures import decode_picture
 from mien.models.rings import check_rings
 from mien.protocol.avatar import Avatar
-from mien.protocol.errors import MienError
+from mien.protocol.errors import MienError, WireError
 from mien.protocol.state import FaceState
 
 logger = logging.getLogger(__name__)
@@ -97,9 +97,14 @@ def read_references(avatar: Avatar, model: FaceModel, framing: Framing) -> list[
     for reference in avatar.references[:MAX_REFERENCES]:
         rgb = decode_picture(reference.picture)
         landmarks = reference.landmarks * (framing.width / rgb.shape[1])
-        state = fitter.fit(landmarks.astype(np.float32))
+        try:
+            state = fitter.fit(landmarks.astype(np.float32))
+        except ValueError as error:  # a hostile owner can sign any numbers
+            raise WireError(f"reference {reference.slot} of the avatar shows no face: {error}") from error
+        if not np.isfinite(state.coefficients()).all():
+            raise WireError(f"reference {reference.slot} of the avatar shows no face that can be drawn")
         shape = model.vertices(avatar.neutral, state.expression)
-        out.append(ReferencePicture(rgb, landmarks, state.pose, shape))
+        out.append(ReferencePicture(rgb, landmarks, state.pose, shape, reference.slot))
     return out
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,13 @@ from PIL import Image
 
 from mien.decoder.blend import Blender
 from mien.decoder.framing import Framing, reframe
-from mien.decoder.mesh import VERTEX_COUNT, place_vertices, to_model_space
-from mien.models.rings import default_rings
+from mien.decoder.mesh import place_vertices, to_model_space, visibility
+from mien.models.rings import RAYS, default_rings, ring_offset
 from mien.protocol.state import LANDMARK_COUNT
 
 MAX_REFERENCES: Final = 8  # what the shader has room for
 # Textures up to this many times the drawn size keep the picture sharp; beyond that they would alias.
-TEXTURE_SHARE: Final = 1.0
+TEXTURE_SHARE: Final = 2.0
 # What can be drawn: a turn of the head, log of its scale, its way from the centre, a vertex's from the origin.
 MAX_TURN_RAD: Final = 1.4
 MAX_LOG_SCALE: Final = 1.5
@@ -29,13 +29,14 @@ class ReferencePicture:
     """A decoded reference: RGB uint8 [h, w, 3] of the enrolment framing at any size, its landmarks and its fit.
 
     `landmarks` [478, 3] are pixels of the enrolment framing, `pose` [6] their fitted pose there, `shape`
-    [478, 3] the model's own shape at the fitted expression, in model space.
+    [478, 3] the model's own shape at the fitted expression, in model space, `slot` as in `Reference`.
     """
 
     rgb: NDArray[np.uint8]
     landmarks: NDArray[np.floating]
     pose: NDArray[np.floating]
     shape: NDArray[np.floating]
+    slot: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,30 +83,35 @@ class Scene:
             for r in references
         ]
         self.residuals = np.stack([o - r.shape for o, r in zip(own, references, strict=True)])
-        self.uv = np.stack([self.reference_uv(o, r.pose) for o, r in zip(own, references, strict=True)], 1)
+        self.offsets = np.stack([ring_offset(self.rings, r.slot) for r in references], 1)  # [anchors, r, 2]
+        places = np.stack(
+            [
+                place_vertices(o, r.pose, self.rings, self.offsets[:, i])
+                for i, (o, r) in enumerate(zip(own, references, strict=True))
+            ]
+        )
+        self.uv = np.stack([self.reference_uv(place) for place in places], 1)
         self.blender = Blender(
-            np.stack([r.shape for r in references]), np.stack([r.pose[:3] for r in references])
+            np.stack([r.shape for r in references]),
+            np.stack([r.pose[:3] for r in references]),
+            visibility(places),
         )
 
-    def reference_uv(self, shape: NDArray[np.floating], pose: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return where the vertices lie in a reference: float32 [v, 2], 0 to 1 across the picture."""
-        place = place_vertices(shape, pose, self.rings)[:, :2] * self.framing.unit_px
-        return np.asarray(place / [self.framing.width, self.framing.height] + 0.5, np.float32)
+    def reference_uv(self, place: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return where vertices [v, 3] lie in a reference: float32 [v, 2], 0 to 1 across the picture."""
+        size = np.array([self.framing.width, self.framing.height])
+        return np.asarray(place[:, :2] * self.framing.unit_px / size + 0.5, np.float32)
 
     def draw(self, shape: NDArray[np.floating], pose: NDArray[np.floating]) -> Drawing:
         """Pose the mesh: `shape` [478, 3] in model space (expression included), `pose` [6] of the stream."""
         pose = reframe(within_reach(pose), self.stream, self.framing)
         shape = np.clip(np.nan_to_num(shape), -SHAPE_REACH, SHAPE_REACH)
-        weights = self.blender.weights(shape, pose[:3], VERTEX_COUNT)
+        weights = self.blender.weights(shape, pose[:3])
         kept = np.einsum("vr,rvd->vd", weights[:LANDMARK_COUNT], self.residuals)
-        place = place_vertices(shape + kept, pose, self.rings) * self.unit_px
+        astray = np.einsum("vr,vrd->vd", weights[LANDMARK_COUNT:-RAYS], self.offsets)
+        place = place_vertices(shape + kept, pose, self.rings, astray) * self.unit_px
         place[:, :2] += [self.width / 2, self.height / 2]
         return Drawing(place.astype(np.float32), weights)
-
-    @classmethod
-    def raw(cls, references: Sequence[ReferencePicture], framing: Framing, width: int, height: int) -> Self:
-        """Return a scene whose stream has the enrolment's own framing."""
-        return cls(references, framing=framing, rings=None, stream=framing, width=width, height=height)
 
 
 def within_reach(pose: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ CLOSURE_PX: Final = 1.5
 # How firmly the measured motion is drawn to the prior, in variance of pose that would balance it.
 SHARE_RIDGE: Final = 0.02
 BEND_RIDGE: Final = 0.01
+MAX_OFFSET: Final = 0.5  # inter-pupil distances; flow that says more is mistaken
 
 
 def calibrate_rings(
@@ -32,13 +33,16 @@ def calibrate_rings(
     poses: NDArray[np.float32],
     *,
     unit_px: float,
+    references: Sequence[int] = (),
 ) -> NDArray[np.float32]:
-    """Return `Avatar.rings`: float32 `mien.models.rings.RINGS_SHAPE`, every value finite and within +-64.
+    """Return `Avatar.rings` as `mien.models.rings` describes it: float32, every value finite and within +-64.
 
     `frames` are n RGB pictures uint8 [h, w, 3] of one size with the enrolment framing (whole clip or a few
     dozen frames spread over it, in any order), `landmarks` [n, 478, 3] their tracked landmarks in pixels,
     `poses` [n, 6] their fitted poses (`FaceState.pose`) with `unit_px` pixels per unit at that size.
-    One frame is enough: then the motion is by prior alone. Half precision is enough to store the result.
+    `references` are the numbers of those frames that become the avatar's references, in the order of their
+    slots: for them it is also measured where the anchors really are. One frame is enough: then the motion is
+    by prior alone. Half precision is enough to store the result.
     """
     if len(frames) != len(landmarks) or len(frames) != len(poses) or not frames:
         raise ValueError(
@@ -54,7 +58,10 @@ def calibrate_rings(
     place = ring_positions(rings, poses[base]).astype(np.float64)
     pixels = place * unit_px + [width / 2, height / 2]
     moved, trust = measure_motion(frames, base, others, pixels)
-    return fit_motion(rings, poses[base], poses[others], moved / unit_px, trust)
+    rings = fit_motion(rings, poses[base], poses[others], moved / unit_px, trust)
+    if len(references) < 2:
+        return rings
+    return np.concatenate([rings, measure_offsets(frames, poses, references, rings, unit_px)], 1)
 
 
 def choose_frames(poses: NDArray[np.float32], base: int) -> list[int]:
@@ -96,6 +103,30 @@ def measure_motion(
         moved.append(step / shrink)
         trust.append(1 / (1 + (closure / CLOSURE_PX) ** 2))
     return np.array(moved, np.float64), np.array(trust, np.float64)
+
+
+def measure_offsets(
+    frames: Sequence[NDArray[np.uint8]],
+    poses: NDArray[np.float32],
+    references: Sequence[int],
+    rings: NDArray[np.float32],
+    unit_px: float,
+) -> NDArray[np.float32]:
+    """Return the references' offsets, float32 [anchors, 2 * references], in units of unit_px.
+
+    Measured by flow from the first reference, and centred: what all have in common is nobody's offset. Where
+    the flow does not close, an anchor stays where its pose says.
+    """
+    height, width = frames[references[0]].shape[:2]
+    said = np.stack([ring_positions(rings, poses[r]) for r in references]).astype(np.float64)
+    pixels = said[0] * unit_px + [width / 2, height / 2]
+    moved, trust = measure_motion(frames, references[0], references[1:], pixels)
+    apart = said[0] + moved / unit_px - said[1:]
+    apart *= np.clip(1.5 * trust - 0.5, 0, 1)[:, :, None]
+    apart *= np.minimum(1, MAX_OFFSET / np.maximum(np.linalg.norm(apart, axis=2, keepdims=True), 1e-6))
+    offsets = np.stack([np.zeros_like(said[0]), *(around(a) for a in apart)])
+    offsets -= offsets.mean(0)
+    return np.asarray(offsets.transpose(1, 0, 2).reshape(len(rings), -1), np.float32)
 
 
 def sample(flow: NDArray[np.float32], at: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mien.models.topology import (
     ASSET,
+    BROWS,
     EYE_LOOPS,
     FACE_OVAL,
     INNER_LIPS,
@@ -137,20 +138,13 @@ def region_masks(mean: NDArray[np.float64]) -> NDArray[np.uint8]:
     A region is full near its own landmarks and fades over the skin around them, in units of the distance
     between the outer eye corners.
     """
-    brows = [
-        i
-        for i in range(MESH_COUNT)
-        if abs(mean[i, 0]) > 0.08
-        and mean[i, 1] < mean[list(EYE_LOOPS[0]), 1].min() - 0.1
-        and mean[i, 2] < 0.35
-    ]
     seeds = {
         "mouth": [*INNER_LIPS, *OUTER_LIPS],
         "eye_a": list(EYE_LOOPS[0]),
         "eye_b": list(EYE_LOOPS[1]),
-        "brows": brows,
+        "brows": list(BROWS),
     }
-    reach = {"mouth": (0.10, 0.32), "eye_a": (0.05, 0.16), "eye_b": (0.05, 0.16), "brows": (0.04, 0.12)}
+    reach = {"mouth": (0.10, 0.32), "eye_a": (0.05, 0.16), "eye_b": (0.05, 0.16), "brows": (0.04, 0.16)}
     masks = np.zeros((len(mean), len(REGION_NAMES)))
     for column, name in enumerate(REGION_NAMES):
         gap = np.linalg.norm(mean[:, None] - mean[None, seeds[name]], axis=2).min(1)
@@ -179,14 +173,22 @@ def build(mean: NDArray[np.float64], opened: NDArray[np.float64]) -> dict[str, N
     }
 
 
-def normalised(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centre [478, 3] between the outer eye corners and scale by their distance."""
-    a, b = vertices[33], vertices[263]
-    return np.asarray((vertices - (a + b) / 2) / np.linalg.norm(b - a))
+def upright(face: NDArray[np.float64], vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn `vertices` [n, 3] as `face` must be turned to look straight ahead, centre and scale them.
+
+    The origin is between the outer eye corners, the unit their distance, x runs from one to the other.
+    """
+    across, down = face[263] - face[33], face[152] - face[10]
+    unit = float(np.linalg.norm(across))
+    x = across / unit
+    y = down - x * (x @ down)
+    y /= np.linalg.norm(y)
+    axes = np.stack([x, y, np.cross(x, y)])
+    return np.asarray((vertices - (face[33] + face[263]) / 2) @ axes.T / unit)
 
 
 def opened_mean() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the face model's mean, and the mean with the jaw dropped and lids raised, by least squares."""
+    """Return the face model's mean, and the mean with the jaw dropped and lids raised: the likeliest such face."""
     from mien.models.face_model import FaceModel
 
     model = FaceModel.load()
@@ -194,8 +196,10 @@ def opened_mean() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     gaps = [(13, 14, 0.45), (159, 145, 0.19), (386, 374, 0.19)]
     rows = np.stack([basis[:, low, 1] - basis[:, high, 1] for high, low, _ in gaps])
     wanted = np.array([gap - (mean[low, 1] - mean[high, 1]) for high, low, gap in gaps])
-    expression = np.linalg.pinv(rows) @ wanted
-    return normalised(mean), normalised(mean + np.einsum("k,kvd->vd", expression, basis))
+    spread = (model.deviation.astype(np.float64) ** 2)[:, None] * rows.T
+    expression = spread @ np.linalg.solve(rows @ spread, wanted)
+    opened = mean + np.einsum("k,kvd->vd", expression, basis)
+    return upright(mean, mean), upright(mean, opened)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

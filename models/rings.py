@@ -7,7 +7,8 @@ An anchor's place in the picture is a function of the head's pose alone,
 where head() carries a point v of model space rigidly with the head (`mien.protocol`'s conventions), w in
 [0, 1] says how much the anchor belongs to the head, and c, J are a constant and a linear correction that
 enrolment measures. The same function gives an anchor's place in a reference picture (from the reference's
-pose) and in the picture to be drawn, so the warp is the identity where the poses agree.
+pose) and in the picture to be drawn, so the warp is the identity where the poses agree. Pose does not tell
+everything, so each reference may have an offset for each anchor: where it really is there.
 """
 
 from typing import Final
@@ -26,14 +27,18 @@ RING_FRACTIONS: Final = (0.14, 0.36, 0.66, 1.0)
 ANCHOR_COUNT: Final = RAYS * len(RING_FRACTIONS)
 # A row: v (3), w (1), c (2), J (2 x 6, row by row).
 ROW_LENGTH: Final = 6 + 2 * POSE_COUNT
-RINGS_SHAPE: Final = (ANCHOR_COUNT, ROW_LENGTH)
+# After the row: an offset (2) for each of the avatar's references, in the order of their slots.
+MAX_OFFSETS: Final = 16
 RINGS_BOUND: Final = 64.0
 
 
 def check_rings(rings: NDArray[np.float32]) -> None:
     """Raise `WireError` unless `rings` is finite, of the right shape and within its bounds."""
-    if rings.shape != RINGS_SHAPE:
-        raise WireError(f"ring anchors have shape {rings.shape}, expected {RINGS_SHAPE}")
+    lengths = range(ROW_LENGTH, ROW_LENGTH + 2 * MAX_OFFSETS + 1, 2)
+    if rings.ndim != 2 or len(rings) != ANCHOR_COUNT or rings.shape[1] not in lengths:
+        raise WireError(
+            f"ring anchors have shape {rings.shape}, expected ({ANCHOR_COUNT}, {ROW_LENGTH} + 2 n)"
+        )
     if not np.isfinite(rings).all() or np.abs(rings).max() > RINGS_BOUND:
         raise WireError(f"ring anchors are not all finite and within {RINGS_BOUND:g}")
     if rings[:, 3].min() < 0 or rings[:, 3].max() > 1:
@@ -42,9 +47,20 @@ def check_rings(rings: NDArray[np.float32]) -> None:
 
 def ring_positions(rings: NDArray[np.float32], pose: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return where the anchors are at `pose`: float32 [anchors, 2], units of unit_px from the picture's centre."""
-    head = np.exp(float(pose[3])) * rings[:, :3] @ rotation_matrix(np.asarray(pose[:3], np.float64))[:2].T + pose[4:6]
-    bend = rings[:, 6:].reshape(-1, 2, POSE_COUNT) @ pose
+    head = (
+        np.exp(float(pose[3])) * rings[:, :3] @ rotation_matrix(np.asarray(pose[:3], np.float64))[:2].T
+        + pose[4:6]
+    )
+    bend = rings[:, 6:ROW_LENGTH].reshape(-1, 2, POSE_COUNT) @ pose
     return np.asarray(rings[:, 3:4] * head + rings[:, 4:6] + bend, np.float32)
+
+
+def ring_offset(rings: NDArray[np.float32], slot: int) -> NDArray[np.float32]:
+    """Return how far the anchors of a reference stand from `ring_positions`, float32 [anchors, 2], same units."""
+    at = ROW_LENGTH + 2 * slot
+    if at + 2 > rings.shape[1]:
+        return np.zeros((len(rings), 2), np.float32)
+    return rings[:, at : at + 2]
 
 
 def default_rings(
@@ -55,7 +71,7 @@ def default_rings(
     width: int,
     height: int,
 ) -> NDArray[np.float32]:
-    """Return the anchors of one picture with motion by prior: float32 `RINGS_SHAPE`.
+    """Return the anchors of one picture with motion by prior: float32 [anchors, ROW_LENGTH].
 
     `landmarks` [478, 3] in pixels of a picture of `width` x `height`, `pose` its fitted pose. Hair follows
     the head, shoulders hardly, the border not at all.

@@ -70,6 +70,12 @@ IRIS_CENTRES: Final = (468, 473)
 LIDS: Final = ((159, 145), (386, 374))  # upper and lower lid's middle, per eye
 EYE_CORNERS: Final = ((33, 133), (263, 362))  # outer and inner corner, per eye
 
+# Each brow's lower, then its upper edge, from the temple inwards.
+BROWS: Final = (
+    46, 53, 52, 65, 55, 70, 63, 105, 66, 107,
+    276, 283, 282, 295, 285, 300, 293, 334, 296, 336,
+)  # fmt: skip
+
 REGION_NAMES: Final = ("mouth", "eye_a", "eye_b", "brows")
 
 

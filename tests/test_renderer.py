@@ -105,7 +105,7 @@ def test_wild_states_are_drawn_without_failing(twin: Renderer) -> None:
 
 
 def test_far_references_get_no_weight() -> None:
-    weights = soft_choice(np.array([0.0, 0.1, 50.0]))
+    weights = soft_choice(np.array([[0.0, 0.1, 50.0]]))[0]
     assert weights.sum() == pytest.approx(1) and weights[0] > weights[1] > 0 and weights[2] == 0
 
 

@@ -7,8 +7,14 @@ in vec4 v_uv_01, v_uv_23, v_uv_45, v_uv_67;
 
 out vec4 f_colour;
 
+// Where a reference ends, it goes on as its own mirror image: cloth and walls look right, streaks do not.
+vec2 mirrored(vec2 uv) {
+    return 1.0 - abs(1.0 - abs(uv));
+}
+
 vec4 painted(float weight, vec2 uv, float layer) {
-    return weight > 0.0 ? weight * vec4(textureLod(u_references, vec3(uv, layer), 0.0).rgb, 1.0) : vec4(0.0);
+    if (weight <= 0.0) return vec4(0.0);
+    return weight * vec4(textureLod(u_references, vec3(mirrored(uv), layer), 0.0).rgb, 1.0);
 }
 
 void main() {
