@@ -40,9 +40,10 @@ from mien.call.statistics import (
 from mien.call.tally import sent_statistics, video_packets
 from mien.call.token_bucket import TokenBucket
 from mien.call.video_gate import VideoGate
-from mien.call.wire_meter import WireMeter
+from mien.call.wire_meter import Direction, WireMeter
 from mien.decoder.avatar_cache import AvatarCache
 from mien.decoder.playout import Status
+from mien.models.face_model import FaceModel
 from mien.protocol.avatar import assemble
 from mien.protocol.control import (
     PROTOCOL_VERSION,
@@ -74,7 +75,8 @@ CLOSE_S: Final = 5.0
 LINGER_S: Final = 0.6  # after the input's end: the last frames have yet to be shown over there
 TICK_S: Final = 0.1  # how often time is let pass
 SILENT_US: Final = 4_000_000  # without anything from the other side: say so
-VANISHED_US: Final = 25_000_000  # end the call
+VANISHED_US: Final = 15_000_000  # without a single datagram: end the call
+CHECK_US: Final = 7_000_000  # an answer to a STUN check comes at least this often
 LEFT_US: Final = 3_000_000  # the same, where signalling says that the other side left
 CONTROL_PER_S: Final = 20.0  # messages; more than this, after a burst, are dropped
 CONTROL_BURST: Final = 400
@@ -93,6 +95,10 @@ class CallSession:
         if me.source is not None and me.tracker is None:
             raise MienError("a source needs a tracker")
         self._avatar = assemble(me.avatar, now_unix_s=int(time.time())) if me.avatar else None
+        if self._avatar is not None and self._avatar.manifest.model_id != FaceModel.load().model_id:
+            raise MienError(
+                "the avatar was made for another face model than this version of mien has: enrol again"
+            )
         self.gate = VideoGate()
         self.meter = WireMeter()
         self._view = FaceView(self.settings.view, on_fault=self.on_fault, on_unusable=self._on_unusable)
@@ -110,6 +116,8 @@ class CallSession:
         self._control_bucket = TokenBucket(
             rate_per_s=CONTROL_PER_S, burst=CONTROL_BURST, now_us=self._begin_us
         )
+        self._datagrams = 0
+        self._datagram_us = self._begin_us
         self._silent = False
         self._peer_left_us: int | None = None
         self._outgoing: OutgoingFace | None = None
@@ -287,7 +295,7 @@ class CallSession:
             )
             return
         now_us = clock.now_us()
-        self._connected_us = now_us
+        self._connected_us = self._datagram_us = now_us
         self._reports.start(now_us)
         self._tell("connected" + (" on this machine" if self.peer and self.peer.is_loopback else ""))
         self._begin_sending(hello, now_us)
@@ -475,11 +483,15 @@ class CallSession:
         self._notice_silence(now_us)
 
     def _notice_silence(self, now_us: int) -> None:
-        silent_us = now_us - self._heard_us
-        left = (
-            self._peer_left_us is not None and now_us - self._peer_left_us > LEFT_US and silent_us > LEFT_US
-        )
-        if left or silent_us > VANISHED_US:
+        """Tell a pause from an end: also a side with nothing to say answers a STUN check every few seconds."""
+        datagrams = self.meter.totals().total(Direction.RECEIVED).datagrams
+        if datagrams != self._datagrams:
+            self._datagrams, self._datagram_us = datagrams, now_us
+        silent_us, dead_us = now_us - self._heard_us, now_us - self._datagram_us
+        left = self._peer_left_us is not None and now_us - self._peer_left_us > LEFT_US
+        if dead_us > VANISHED_US or (
+            left and dead_us > LEFT_US and (dead_us > CHECK_US or self._expects_messages())
+        ):
             self._end("the other side vanished")
         elif silent_us > SILENT_US and not self._silent and self._expects_messages():
             self._silent = True
