@@ -35,5 +35,6 @@ lint: setup
 	done; exit $$status
 
 clean:
-	rm -rf .venv .venv-face-mesh build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-out
+	rm -rf .venv .venv-face-mesh build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-out \
+		web/node_modules web/dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
