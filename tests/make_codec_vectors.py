@@ -105,6 +105,23 @@ def damaged() -> dict[str, bytes]:
     } | {"all ones": bytes([0x10, 0x1F, 0, 0]) + b"\xff" * 200, "no body": bytes([0x10, 0x15, 0, 0])}
 
 
+def tick_sequences() -> list[list[list[int]]]:
+    """Return sequences of [u16 on the wire, tick that the receiver understands]."""
+    return [
+        [
+            [65530, 65530],
+            [0, 65536],
+            [65533, 65533],
+            [64, 65600],
+            [32832, 98368],
+            [65535, 131071],
+            [1, 131073],
+        ],
+        [[5, 5], [65535, 65535], [65534, 65534]],
+        [[40000, 40000], [39994, 39994], [7232, 72768], [40001, 40001]],
+    ]
+
+
 def entry(name: str, data: bytes) -> dict[str, object]:
     """Return what every decoder must say of `data`."""
     try:
@@ -135,6 +152,7 @@ def main() -> None:
         "about": "canonical: an encoder writes exactly these bytes; damaged: every decoder says the same",
         "tables_id": tables.tables_id.hex(),
         "stream_header": header.serialize().hex(),
+        "tick_sequences": tick_sequences(),
         "canonical": [entry(name, m.serialize()) for name, m in messages().items()],
         "damaged": [entry(name, data) for name, data in damaged().items()],
         "refused": [{"name": name, "hex": data.hex()} for name, data in refused().items()],

@@ -1,6 +1,9 @@
 """States through the codec: bounded error, no drift, and every message decodes alone."""
 
+import json
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,8 @@ from mien.protocol.quantizer import SCALE, STEPS, Quality
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader, TrackerId
 from mien.protocol.tables import Tables
+
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "coefficients-1.json").read_text())
 
 
 def make_header(*, rate: Fraction = Fraction(30), rest: tuple[int, ...] = (0,) * 6) -> StreamHeader:
@@ -88,6 +93,16 @@ def test_ticks_go_on_beyond_sixteen_bits_in_any_order() -> None:
     state = FaceState.neutral()
     for tick in (65530, 65533, 65536, 65532, 65600, 98000, 130000, 131071, 131073, 131072):
         message = encoder.push(tick, state)
+        assert message is not None
+        assert decoder.decode(message).first_tick == tick
+
+
+@pytest.mark.parametrize("sequence", VECTORS["tick_sequences"])
+def test_tick_sequences_of_the_vectors(sequence: list[list[int]]) -> None:
+    header = make_header()
+    decoder = MessageDecoder(header)
+    for low, tick in sequence:
+        message = MessageEncoder(header, frames_per_message=1).push(low, FaceState.neutral())
         assert message is not None
         assert decoder.decode(message).first_tick == tick
 

@@ -29,6 +29,7 @@ interface Vectors {
   canonical: Vector[];
   damaged: Vector[];
   refused: { name: string; hex: string }[];
+  tick_sequences: [number, number][][];
 }
 
 const root = new URL("../../../", import.meta.url);
@@ -202,3 +203,14 @@ test("tables that are not ours are refused", () => {
   falling.fill(0xff, 6, 8);
   assert.throws(() => Tables.parse(falling), WireError);
 });
+
+for (const sequence of vectors.tick_sequences) {
+  test(`ticks from ${sequence[0]?.[0]} on get the same high bits`, () => {
+    let newest: number | undefined;
+    for (const [low, expected] of sequence) {
+      const tick = extendTick(low, newest);
+      assert.equal(tick, expected);
+      newest = Math.max(tick, newest ?? 0);
+    }
+  });
+}
