@@ -119,7 +119,14 @@ def test_a_face_crosses(tmp_path: Path) -> None:
         watcher = calling(
             tmp_path / "watcher",
             f"{url}/den",
-            *("--out", str(tmp_path / "out.mp4"), "--record", str(tmp_path / "talk.mien"), "--seconds", "2.5"),
+            *(
+                "--out",
+                str(tmp_path / "out.mp4"),
+                "--record",
+                str(tmp_path / "talk.mien"),
+                "--seconds",
+                "2.5",
+            ),
         )
         received, sent = result(watcher), result(ada)
     assert received["received"]["avatar_verdict"] == sent["sent"]["avatar_verdict"] == "shown"
