@@ -15,10 +15,13 @@ from mien.protocol.avatar import (
     AvatarContent,
     Declaration,
     Reference,
+    RingsLayer,
     Signer,
     first_bytes,
+    serialize_reference,
     sign_avatar,
 )
+from mien.protocol.compact import quantise_neutral
 from mien.protocol.errors import MienError
 
 FIRST_SIZES_PX: Final = (MAX_FIRST_PX, 208, 160, 128, 96)
@@ -41,15 +44,15 @@ class PackedReference:
 
 @dataclass(frozen=True, slots=True)
 class LayerBudget:
-    """How many bytes all reference pictures may take together, and the best WebP quality that they may get."""
+    """How many bytes the whole file may take, and the best WebP quality that pictures may get."""
 
-    pictures: int
+    total: int
     quality: int
 
     @classmethod
     def for_size(cls, reference_px: int) -> "LayerBudget":
-        """Return the budget for references of this longer side: whole files stay below 60 and 200 kB."""
-        return cls(pictures=44_000, quality=85) if reference_px <= 256 else cls(pictures=184_000, quality=85)
+        """Return the budget for references of this longer side."""
+        return cls(total=60_000, quality=85) if reference_px <= 256 else cls(total=200_000, quality=85)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ def pack_avatar(
     budget: LayerBudget,
 ) -> PackedAvatar:
     """Code, layer and sign. `references` begin with the central one. Raises `MienError` if 10 kB hold no picture."""
-    quality, pictures = _code_pictures(references, budget)
+    room = budget.total - MAX_FIRST_BYTES - (len(RingsLayer(rings).serialize()) if rings is not None else 0)
+    quality, pictures = _code_pictures(references, neutral, room=room, best=budget.quality)
     content = AvatarContent(
         neutral=neutral,
         appearance=appearance,
@@ -84,23 +88,28 @@ def pack_avatar(
     return PackedAvatar(sign_avatar(content, declaration, signer), first_quality, quality)
 
 
-def _code_pictures(references: Sequence[PackedReference], budget: LayerBudget) -> tuple[int, list[Reference]]:
-    """Code all pictures at the best common quality that the budget allows."""
-    mattes = [encode_matte(shrink(r.matte, MATTE_PX), quality=MATTE_QUALITY) for r in references]
-    low, high = MIN_QUALITY, budget.quality
-    best: list[bytes] | None = None
+def _code_pictures(
+    references: Sequence[PackedReference], neutral: NDArray[np.float32], *, room: int, best: int
+) -> tuple[int, list[Reference]]:
+    """Code all pictures at the best common quality, at most `best`, with which their layers fit into `room` bytes."""
+    vertices = quantise_neutral(neutral)
+    bare = [
+        Reference(b"", encode_matte(shrink(r.matte, MATTE_PX), quality=MATTE_QUALITY), r.landmarks, slot)
+        for slot, r in enumerate(references)
+    ]
+    room -= sum(len(serialize_reference(r, vertices)) for r in bare)
+    low, high = MIN_QUALITY, best
+    coded: list[bytes] | None = None
+    middle = best  # most pictures fit at once
     while low < high:
-        middle = (low + high + 1) // 2
-        coded = [encode_picture(r.rgb, quality=middle, effort=4) for r in references]
-        if sum(map(len, coded)) + sum(map(len, mattes)) <= budget.pictures:
-            low, best = middle, coded
+        trial = [encode_picture(r.rgb, quality=middle, effort=4) for r in references]
+        if sum(map(len, trial)) <= room:
+            low, coded = middle, trial
         else:
             high = middle - 1
-    coded = best or [encode_picture(r.rgb, quality=low, effort=4) for r in references]
-    parts = zip(coded, mattes, references, strict=True)
-    return low, [
-        Reference(picture, matte, r.landmarks, slot) for slot, (picture, matte, r) in enumerate(parts)
-    ]
+        middle = (low + high + 1) // 2
+    coded = coded or [encode_picture(r.rgb, quality=low, effort=4) for r in references]
+    return low, [replace(r, picture=picture) for r, picture in zip(bare, coded, strict=True)]
 
 
 def _fit_first(

@@ -28,12 +28,16 @@ from numpy.typing import NDArray
 
 from mien.protocol.compact import (
     ByteReader,
+    deflate_mesh,
     deflate_planes,
     dequantise_neutral,
+    inflate_mesh,
     inflate_planes,
     predict_landmarks,
     prediction_for,
     quantise_neutral,
+    row_differences,
+    sum_rows,
 )
 from mien.protocol.consent import Consent, ConsentKind
 from mien.protocol.errors import WireError
@@ -160,7 +164,7 @@ class FirstLayer:
             raise WireError(
                 f"appearance code of shape {code.shape}, expected at most {MAX_APPEARANCE} finite values"
             )
-        neutral = deflate_planes(self.neutral)
+        neutral = deflate_mesh(self.neutral)
         return b"".join(
             [
                 struct.pack("!H", len(neutral)),
@@ -175,7 +179,7 @@ class FirstLayer:
     def parse(cls, data: bytes, *, frame: tuple[int, int]) -> Self:
         """Read the layer; `frame` is (width, height) of the enrolment's frames. Raises `WireError`."""
         reader = ByteReader(data, "the first layer")
-        neutral = inflate_planes(reader.take(reader.u16()), "the neutral face")
+        neutral = inflate_mesh(reader.take(reader.u16()), "the neutral face")
         if np.abs(neutral).max() > 4 * 1024:
             raise WireError("a neutral vertex is more than 4 units from the origin")
         count = reader.u16()
@@ -204,7 +208,7 @@ def serialize_reference(reference: Reference, neutral: NDArray[np.int64]) -> byt
     prediction = prediction_for(reference.landmarks, neutral)
     rest = np.rint(reference.landmarks.astype(np.float64) * 8).astype(np.int64)
     rest -= predict_landmarks(prediction, neutral)
-    packed = deflate_planes(rest)
+    packed = deflate_mesh(rest)
     return b"".join(
         [
             prediction.astype(">i4").tobytes(),
@@ -225,7 +229,7 @@ def parse_reference(
     prediction = np.frombuffer(reader.take(48), ">i4").astype(np.int64).reshape(3, 4)
     if np.abs(prediction).max() > 1 << 24:
         raise WireError("the prediction of the landmarks leaves its range")
-    landmarks = inflate_planes(reader.take(reader.u16()), "the landmarks") + predict_landmarks(
+    landmarks = inflate_mesh(reader.take(reader.u16()), "the landmarks") + predict_landmarks(
         prediction, neutral
     )
     if np.abs(landmarks).max() > 8 * 4 * MAX_REFERENCE_PX:
@@ -251,47 +255,41 @@ def _check_picture(what: str, data: bytes, *, frame: tuple[int, int], max_px: in
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RingsLayer:
-    """How hair, neck and shoulders follow the head: an array of up to four dimensions, kept in half precision.
+    """How hair, neck and shoulders follow the head: a float32 table, kept in steps of 1/512 (see `mien.models.rings`).
 
-     0      1               1 + 2 d
-    +------+---------------+---------------------+
-    | d u8 | d sizes, u16  | values, float16     |
-    +------+---------------+---------------------+
+     0       2          4
+    +-------+----------+--------------------------------+
+    | rows  | columns  | zlib of the rows' differences  |
+    | u16   | u16      |                                |
+    +-------+----------+--------------------------------+
     """
 
-    MAX_DIMENSIONS: ClassVar[int] = 4
-    values: NDArray[np.float32]
+    STEPS: ClassVar[int] = 512  # per unit; the table is within +-63.998
+    values: NDArray[np.float32]  # [rows, columns]
 
     def serialize(self) -> bytes:
-        """Return the layer's bytes. Raises `WireError` for an array that is empty, too big or not finite."""
-        self._check(self.values.shape)
-        with np.errstate(over="ignore"):
-            half = self.values.astype(">f2")
-        if not np.isfinite(half).all():
-            raise WireError("the rings hold values that half precision cannot")
-        return struct.pack(f"!B{half.ndim}H", half.ndim, *half.shape) + half.tobytes()
+        """Return the layer's bytes. Raises `WireError` for a table that is empty, too big or out of bounds."""
+        if self.values.ndim != 2:
+            raise WireError(f"the rings have the shape {self.values.shape}, expected a table")
+        self._check(*self.values.shape)
+        scaled = np.rint(self.values.astype(np.float64) * self.STEPS)
+        if not np.isfinite(scaled).all() or np.abs(scaled).max() > 32767:
+            raise WireError("the rings hold values that are not finite, or not within 64 units")
+        return struct.pack("!HH", *scaled.shape) + deflate_planes(row_differences(scaled.astype(np.int64)))
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read the layer. Raises `WireError`."""
         reader = ByteReader(data, "the rings")
-        dimensions = reader.u8()
-        shape = tuple(reader.u16() for _ in range(min(dimensions, cls.MAX_DIMENSIONS + 1)))
-        count = cls._check(shape)
-        values = np.frombuffer(reader.take(2 * count), ">f2").astype(np.float32).reshape(shape)
-        reader.finish()
-        if not np.isfinite(values).all():
-            raise WireError("the rings hold values that are not finite")
-        return cls(values)
+        rows, columns = reader.u16(), reader.u16()
+        cls._check(rows, columns)
+        steps = inflate_planes(reader.rest(), "the rings", rows=rows, columns=columns)
+        return cls((sum_rows(steps) / cls.STEPS).astype(np.float32))
 
-    @classmethod
-    def _check(cls, shape: tuple[int, ...]) -> int:
-        count = 1
-        for size in shape:
-            count *= size
-        if not 1 <= len(shape) <= cls.MAX_DIMENSIONS or not 1 <= count <= MAX_RING_VALUES:
-            raise WireError(f"the rings have the shape {shape}, expected 1 to {MAX_RING_VALUES} values")
-        return count
+    @staticmethod
+    def _check(rows: int, columns: int) -> None:
+        if not 1 <= rows * columns <= MAX_RING_VALUES:
+            raise WireError(f"the rings have {rows} x {columns} values, expected 1 to {MAX_RING_VALUES}")
 
 
 # --- Writing ------------------------------------------------------------------------------------------------

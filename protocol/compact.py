@@ -12,7 +12,6 @@ from mien.protocol.state import LANDMARK_COUNT
 NEUTRAL_STEPS: Final = (
     1024  # per model unit: an error of .03 % of the inter-pupil distance, below tracker jitter
 )
-_PLANES_BYTES: Final = LANDMARK_COUNT * 3 * 2
 
 
 class ByteReader:
@@ -41,6 +40,10 @@ class ByteReader:
         """Return the next big-endian 32-bit number."""
         return int.from_bytes(self.take(4), "big")
 
+    def rest(self) -> memoryview:
+        """Return all that is left."""
+        return self.take(len(self._data))
+
     def finish(self) -> None:
         """Raise `WireError` if anything is left."""
         if len(self._data):
@@ -48,31 +51,56 @@ class ByteReader:
 
 
 def deflate_planes(values: NDArray[np.int64]) -> bytes:
-    """Return zlib of int [478, 3]: zigzag, all x then all y then all z, first the high bytes, then the low ones.
+    """Return zlib of int [rows, columns]: zigzag, column after column, first all high bytes, then all low ones.
 
     Raises `WireError` for a value outside int16.
     """
-    if values.shape != (LANDMARK_COUNT, 3) or np.abs(values).max() > 32767:
-        raise WireError(
-            f"values of shape {values.shape} up to {np.abs(values).max()}, expected (478, 3) in int16"
-        )
+    if values.ndim != 2 or not values.size or np.abs(values).max() > 32767:
+        raise WireError(f"values of shape {values.shape}, expected a table within int16")
     zigzag = np.where(values < 0, -2 * values - 1, 2 * values).T.astype(">u2")
     return zlib.compress(zigzag.reshape(-1).view(np.uint8).reshape(-1, 2).T.tobytes(), 9)
 
 
-def inflate_planes(data: bytes | memoryview, what: str) -> NDArray[np.int64]:
-    """Undo `deflate_planes`; never holds more than the 2,868 bytes that there may be. Raises `WireError`."""
+def inflate_planes(data: bytes | memoryview, what: str, *, rows: int, columns: int) -> NDArray[np.int64]:
+    """Undo `deflate_planes`; never holds more than the bytes that such a table has. Raises `WireError`."""
+    size = 2 * rows * columns
     inflater = zlib.decompressobj()
     try:
-        raw = inflater.decompress(data, _PLANES_BYTES + 1)
+        raw = inflater.decompress(data, size + 1)
     except zlib.error as error:
         raise WireError(f"{what} cannot be decompressed: {error!s:.60}") from None
-    if len(raw) != _PLANES_BYTES or not inflater.eof or inflater.unused_data:
-        raise WireError(f"{what} does not decompress to {_PLANES_BYTES} bytes")
-    planes = np.frombuffer(raw, np.uint8).reshape(2, 3, LANDMARK_COUNT).astype(np.int64)
+    if len(raw) != size or not inflater.eof or inflater.unused_data:
+        raise WireError(f"{what} does not decompress to {size} bytes")
+    planes = np.frombuffer(raw, np.uint8).reshape(2, columns, rows).astype(np.int64)
     zigzag = (planes[0] << 8 | planes[1]).T
     values: NDArray[np.int64] = (zigzag >> 1) ^ -(zigzag & 1)
     return values
+
+
+def deflate_mesh(values: NDArray[np.int64]) -> bytes:
+    """Return `deflate_planes` of int [478, 3]. Raises `WireError` for another shape or a value outside int16."""
+    if values.shape != (LANDMARK_COUNT, 3):
+        raise WireError(f"a mesh of shape {values.shape}, expected (478, 3)")
+    return deflate_planes(values)
+
+
+def inflate_mesh(data: bytes | memoryview, what: str) -> NDArray[np.int64]:
+    """Undo `deflate_mesh`. Raises `WireError`."""
+    return inflate_planes(data, what, rows=LANDMARK_COUNT, columns=3)
+
+
+def row_differences(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return each row less the one before, wrapped into int16 but for -32768, which `values` must not need.
+
+    Neighbouring rows of a smooth table hardly differ, so the differences compress.
+    """
+    steps = np.diff(values, axis=0, prepend=0)
+    return np.asarray((steps + 32767) % 65535 - 32767, np.int64)
+
+
+def sum_rows(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Undo `row_differences` of a table within +-32767."""
+    return np.asarray((np.cumsum(steps, axis=0) + 32767) % 65535 - 32767, np.int64)
 
 
 def quantise_neutral(neutral: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -349,11 +349,12 @@ def test_a_first_picture_fits_whatever_it_shows() -> None:
         rings=None,
         declaration=declaration(),
         signer=TEST_KEY,
-        budget=LayerBudget(pictures=20_000, quality=80),
+        budget=LayerBudget(total=60_000, quality=80),
     )
     whole = assemble(packed.data, now_unix_s=CREATED)
     assert len(whole.head.data) + len(whole.bodies[0]) <= MAX_FIRST_BYTES
     assert packed.picture_quality < 80
+    assert len(packed.data) <= 60_000
 
 
 # --- the command ----------------------------------------------------------------------------------------------
