@@ -91,6 +91,7 @@ class LoopbackResult:
     frames_per_s: float  # tracked and sent, in the steady part
     pictures_per_s: float  # composited, in the steady part
     first_picture_s: float  # after the connection stood
+    sender_ports: frozenset[int]  # UDP, of the sender's sockets
 
     @property
     def payload_kbps(self) -> float:
@@ -301,6 +302,7 @@ class _Watch:
             frames_per_s=_rate(self._frame_times_us, start_us, end_us, seconds),
             pictures_per_s=_rate(self._picture_times_us, start_us, end_us, seconds),
             first_picture_s=receiver.received.first_face_s or 0.0,
+            sender_ports=self.sender.meter.local_ports if self.sender else frozenset(),
         )
 
 

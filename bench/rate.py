@@ -1,6 +1,7 @@
 """`mien bench rate`: kbps against landmark error on clips, what a frame costs, and a real call over loopback."""
 
 import argparse
+import contextlib
 import json
 import statistics
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from mien.bench.call_cost import CallCost, measure_call
 from mien.bench.provenance import provenance
-from mien.bench.rate_quality import RateResult, TrackedClip, rate_quality, track_clip
+from mien.bench.rate_quality import ENROLMENT_SHARE, RateResult, TrackedClip, rate_quality, track_clip
 from mien.bench.rate_report import draw_rate_plot
 from mien.bench.speed import SIZES_PX, ReceiverSpeed, SenderCost, measure_receiver, measure_sender
 from mien.encoder.capture import Frame, Source, open_source
 from mien.encoder.enroll import Settings, Window, enroll_in_detail
+from mien.encoder.excerpt import Excerpt
 from mien.encoder.owner_key import OwnerKey
 from mien.encoder.synthetic_source import SyntheticSource
 from mien.encoder.tracker import open_tracker
@@ -35,6 +38,9 @@ EXAMPLE: Final = """examples:
 CLIP_SUFFIXES: Final = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 SYNTHETIC_SECONDS: Final = 20.0
 SPEED_FRAMES: Final = 240
+CALL_SECONDS: Final = 12.0
+ENROL_SECONDS: Final = 8.0
+MAX_ENROL_SECONDS: Final = 30.0
 MEDIANS: Final = (
     "payload_kbps", "wire_kbps", "coding_nme", "fit_nme", "total_nme", "mouth_nme", "eyes_nme", "tracking_ms",
     "fit_ms", "encode_ms", "decode_ms",
@@ -68,10 +74,14 @@ def run(options: argparse.Namespace) -> int:
         sender, receivers = _speed(clips[0] if clips else None, console)
         rows.append({"kind": "sender", **asdict(sender), **provenance()})
         rows += [{"kind": "receiver", **asdict(r), **provenance()} for r in receivers]
+    call = None
+    if not options.no_call:
+        call = _call(clips[0] if clips else None, console)
+        rows.append({"kind": "call", **asdict(call), **provenance()})
     if options.json:
         print("\n".join(json.dumps(row) for row in rows))
     else:
-        _tell(results, sender, receivers)
+        _tell(results, sender, receivers, call)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "rate.jsonl").write_text(
@@ -147,6 +157,20 @@ def _speed(clip: Path | None, console: Console) -> tuple[SenderCost, list[Receiv
         return cost, [measure_receiver(avatar, sender, messages, size) for size in SIZES_PX]
 
 
+def _call(clip: Path | None, console: Console) -> CallCost:
+    with console.status("calling, in real time"), contextlib.closing(open_tracker()) as tracker:
+        if clip is None:
+            return measure_call(
+                SyntheticSource(CALL_SECONDS, start_s=ENROL_SECONDS), SyntheticSource(ENROL_SECONDS), tracker
+            )
+        times_us = [frame.timestamp_us for frame in open_source(str(clip))]
+        split_s = times_us[int(ENROLMENT_SHARE * len(times_us))] / 1e6
+        enrolled = Excerpt(open_source(str(clip)), max(0.0, split_s - MAX_ENROL_SECONDS), split_s)
+        return measure_call(
+            Excerpt(open_source(str(clip)), split_s, split_s + CALL_SECONDS), enrolled, tracker
+        )
+
+
 def _enrol(frames: list[Frame]) -> Avatar:
     """Make an avatar that lives only as long as this measurement."""
     settings = Settings(window=Window(frames=len(frames) // 2))
@@ -157,7 +181,10 @@ def _enrol(frames: list[Frame]) -> Avatar:
 
 
 def _tell(
-    results: Sequence[RateResult], sender: SenderCost | None, receivers: Sequence[ReceiverSpeed]
+    results: Sequence[RateResult],
+    sender: SenderCost | None,
+    receivers: Sequence[ReceiverSpeed],
+    call: CallCost | None,
 ) -> None:
     console = Console()
     table = Table(title="Payload and wire against landmark error (% of the inter-pupil distance)")
@@ -191,3 +218,15 @@ def _tell(
         console.print(
             f"receiver at {speed.size_px} px: {speed.fps} pictures/s, {speed.cpu_ms} ms CPU each ({speed.backend})"
         )
+    if call:
+        agreement = "not compared" if call.capture_percent is None else f"{call.capture_percent:+.2f} %"
+        console.print(
+            f"call of {call.seconds} s on loopback, wire kbps: coefficients {call.coefficients_kbps}, STUN "
+            f"{call.stun_kbps}, control {call.control_kbps}, whole uplink {call.uplink_kbps}; back: SACKs "
+            f"{call.sack_back_kbps}, whole downlink {call.downlink_kbps}"
+        )
+        console.print(
+            f"latency, frame stamp to composited picture: {call.latency_median_ms} ms median, "
+            f"{call.latency_p95_ms} ms p95; {call.frames_per_s} frames/s sent, {call.pictures_per_s} pictures/s shown"
+        )
+        console.print(f"meter against capture: {agreement} ({call.capture_note})")

@@ -35,7 +35,9 @@ def track_file(path: Path, *, still: bool) -> tuple[NDArray[np.float32], float, 
 
 def main() -> int:
     """Track every file of the index that is not tracked yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("index", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--all", action="store_true", help="also the rows that may only be measured")

@@ -365,6 +365,7 @@ class WireMeter:
         self._pc: RTCPeerConnection | None = None
         self._payload_types: dict[int, Cause] = {}
         self._taps: list[_TransportTap] = []
+        self._ports: set[int] = set()
 
     def attach(self, pc: RTCPeerConnection) -> None:
         """Tap every transport that the connection has or will have. Once for each meter."""
@@ -392,6 +393,11 @@ class WireMeter:
     def kbps(self, direction: Direction, cause: Cause | None = None, *, window_us: int = 5_000_000) -> float:
         """Return the mean rate over the last `window_us` (100 ms to 60 s), for the display in a call."""
         return self._ledger.kbps(direction, cause, window_us=window_us, now_us=self._clock())
+
+    @property
+    def local_ports(self) -> frozenset[int]:
+        """The UDP ports of this end's sockets, for whoever compares the meter with a packet capture."""
+        return frozenset(self._ports)
 
     def _tap(self, dtls: RTCDtlsTransport) -> None:
         self._taps.append(_TransportTap(self, dtls))
@@ -438,6 +444,8 @@ class _TransportTap:
     def _tap_socket(self, protocol: StunProtocol) -> None:
         transport = protocol.transport
         relay = getattr(transport, "_TurnTransport__inner_protocol", None)
+        if relay is None:
+            self._meter._ports.add(transport.get_extra_info("sockname")[1])
         extra = 0 if relay is None else TURN_CHANNEL_BYTES
         counting = _CountingProtocol(protocol, partial(self._on_received, extra=extra))
         if relay is None:

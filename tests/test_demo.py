@@ -15,8 +15,8 @@ from PIL import Image
 from mien.bench.loopback_call import decoded_states, landmark_error
 from mien.cli import main
 from mien.commands import demo
-from mien.commands.demo import Excerpt
 from mien.encoder.capture import Frame
+from mien.encoder.excerpt import Excerpt
 from mien.encoder.tracker import open_tracker
 from mien.models.face_model import FaceModel, project
 from mien.protocol.codec import MessageEncoder

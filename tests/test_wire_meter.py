@@ -1,10 +1,7 @@
 """The wire meter against bytes by hand, and against a packet socket beside a real connection."""
 
 import asyncio
-import contextlib
-import socket
 import struct
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +12,7 @@ from aiortc.mediastreams import AudioStreamTrack
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mien.bench.packet_capture import PacketCapture
 from mien.call.wire_meter import (
     Cause,
     Direction,
@@ -150,44 +148,11 @@ def test_difference_of_two_readings() -> None:
 
 # --- beside a real connection ---------------------------------------------------------------------------------
 
-ETH_P_IP, PACKET_OUTGOING = 0x0800, 4
-
-
-class PacketSocket:
-    """Adds up the IPv4 lengths of the UDP packets on loopback, by source port."""
-
-    def __init__(self) -> None:
-        self.bytes_of_port: dict[int, int] = {}
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
-        self._socket.bind(("lo", ETH_P_IP))
-        self._socket.settimeout(0.1)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                packet, address = self._socket.recvfrom(65535)
-                if (
-                    packet[9] != socket.IPPROTO_UDP or address[2] == PACKET_OUTGOING
-                ):  # loopback shows each twice
-                    continue
-                port = int.from_bytes(packet[(packet[0] & 15) * 4 :][:2], "big")
-                length = int.from_bytes(packet[2:4], "big")
-                self.bytes_of_port[port] = self.bytes_of_port.get(port, 0) + length
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._socket.close()
-
 
 @pytest.fixture
-def packets() -> Iterator[PacketSocket]:
+def packets() -> Iterator[PacketCapture]:
     try:
-        sniffer = PacketSocket()
+        sniffer = PacketCapture()
     except (AttributeError, PermissionError, OSError) as error:
         pytest.skip(f"no packet socket here ({error}): needs Linux and root")
     yield sniffer
@@ -242,11 +207,11 @@ async def metered_talk() -> tuple[WireTotals, WireTotals, set[int], set[int]]:
     return meters[0].totals(), meters[1].totals(), *known
 
 
-def test_meter_agrees_with_a_packet_socket(packets: PacketSocket) -> None:
+def test_meter_agrees_with_a_packet_socket(packets: PacketCapture) -> None:
     sender, receiver, sender_ports, receiver_ports = asyncio.run(metered_talk())
     packets.close()
     for totals, own in ((sender, sender_ports), (receiver, receiver_ports)):
-        captured = sum(packets.bytes_of_port.get(port, 0) for port in own)
+        captured = sum(packets.bytes_from[port] for port in own)
         assert captured > 5000
         assert totals.total(Direction.SENT).wire_bytes == pytest.approx(captured, rel=0.02)
 

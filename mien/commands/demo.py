@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,7 @@ from mien.commands.demo_report import DemoReport
 from mien.decoder.output import save_png
 from mien.encoder.capture import CAMERA_SPEC, Frame, Source, open_source
 from mien.encoder.enroll import enroll_in_detail
+from mien.encoder.excerpt import Excerpt
 from mien.encoder.owner_key import OwnerKey, load_owner_key
 from mien.encoder.synthetic_source import SyntheticSource
 from mien.encoder.tracker import Tracker, open_tracker
@@ -236,28 +237,6 @@ def _own_avatar(path: Path) -> tuple[bytes, Avatar, Signer]:
 
 def _now_s() -> int:
     return int(time.time())
-
-
-class Excerpt:
-    """A part of a source as a source of its own: the frames from `start_s` on and before `end_s`, times from 0."""
-
-    def __init__(self, whole: Source, start_s: float, end_s: float) -> None:
-        self._whole, self._start_us, self._end_us = whole, round(start_s * 1e6), round(end_s * 1e6)
-        self.width, self.height, self.rate = whole.width, whole.height, whole.rate
-        self.live, self.name = whole.live, whole.name
-
-    def __iter__(self) -> Iterator[Frame]:
-        index = 0
-        for frame in self._whole:
-            if frame.timestamp_us >= self._end_us:
-                return
-            if frame.timestamp_us >= self._start_us:
-                yield Frame(frame.rgb, frame.timestamp_us - self._start_us, index)
-                index += 1
-
-    def close(self) -> None:
-        """Close the whole source."""
-        self._whole.close()
 
 
 def open_window(width: int, height: int) -> "Window | None":

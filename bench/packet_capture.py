@@ -1,0 +1,45 @@
+"""An independent count of what crosses loopback: a packet socket, as tcpdump uses it. Linux, and root."""
+
+import contextlib
+import socket
+import threading
+from collections import Counter
+from typing import Final
+
+ETH_P_IP: Final = 0x0800
+PACKET_OUTGOING: Final = 4
+_RECEIVE_BUFFER_BYTES: Final = 1 << 21
+
+
+class PacketCapture:
+    """Adds up the IPv4 lengths of the UDP packets on loopback by their source port, until it is closed.
+
+    Raises `OSError` (or `AttributeError` outside Linux) where there is no packet socket for this user.
+    """
+
+    def __init__(self) -> None:
+        self.bytes_from: Counter[int] = Counter()
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        self._socket.bind(("lo", ETH_P_IP))
+        self._socket.settimeout(0.1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="packet capture", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop counting."""
+        self._stop.set()
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                packet, address = self._socket.recvfrom(65535)
+                # Loopback shows every packet twice: going out and coming in.
+                if len(packet) < 20 or packet[9] != socket.IPPROTO_UDP or address[2] == PACKET_OUTGOING:
+                    continue
+                header = (packet[0] & 15) * 4
+                port = int.from_bytes(packet[header : header + 2], "big")
+                self.bytes_from[port] += int.from_bytes(packet[2:4], "big")
