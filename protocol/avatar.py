@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 
 from mien.protocol.compact import (
+    NEUTRAL_STEPS,
     ByteReader,
     deflate_mesh,
     deflate_planes,
@@ -65,6 +66,7 @@ MAX_FIRST_PX: Final = 256
 MAX_REFERENCE_PX: Final = 1024
 MAX_APPEARANCE: Final = 512
 MAX_RING_VALUES: Final = 32_000
+PUPILS: Final = (468, 473)
 
 
 class ExpiredError(WireError):
@@ -182,6 +184,9 @@ class FirstLayer:
         neutral = inflate_mesh(reader.take(reader.u16()), "the neutral face")
         if np.abs(neutral).max() > 4 * 1024:
             raise WireError("a neutral vertex is more than 4 units from the origin")
+        pupils = neutral[PUPILS[1], :2] - neutral[PUPILS[0], :2]
+        if not NEUTRAL_STEPS**2 // 4 <= int(pupils @ pupils) <= NEUTRAL_STEPS**2 * 4:
+            raise WireError("the neutral face's pupils are not about 1 unit apart")
         count = reader.u16()
         if count > MAX_APPEARANCE:
             raise WireError(f"appearance code of {count} values, expected at most {MAX_APPEARANCE}")

@@ -495,6 +495,13 @@ def test_signing_refuses_what_readers_refuse() -> None:
 # --- the layers -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.3, 3.0])
+def test_a_face_without_a_size_is_refused(scale: float) -> None:
+    odd = np.clip(content().neutral * np.float32(scale), -4, 4)
+    with pytest.raises(WireError, match="pupils"):
+        sign_avatar(replace(content(), neutral=odd), declaration(), TEST_KEY)
+
+
 def test_a_zlib_bomb_is_stopped() -> None:
     bomb = zlib.compress(bytes(50_000_000), 9)[:65_000]
     with pytest.raises(WireError, match="does not decompress to"):
