@@ -103,7 +103,9 @@ def open_matter() -> Matter:
             with native_stderr_to_log():
                 from mediapipe.python.solutions import selfie_segmentation
 
-                return SelfieMatter(selfie_segmentation.SelfieSegmentation(model_selection=0))
+                segmenter = selfie_segmentation.SelfieSegmentation(model_selection=0)
+                segmenter.process(np.zeros((64, 64, 3), np.uint8))  # the first inference prints
+                return SelfieMatter(segmenter)
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
             log.info("no selfie segmentation here (%s)", error)
     return GrabCutMatter()
