@@ -24,7 +24,7 @@ demo: setup
 test:
 	@$(PYTHON) scripts/setup.py --both </dev/null
 	@status=0; \
-	for step in "ruff format --check ." "ruff check ." "mypy" "pytest $(ARGS)"; do \
+	for step in "ruff format --check ." "ruff check ." "mypy" "pytest -rs $(ARGS)"; do \
 		echo "==> $$step"; $(BIN)/$$step </dev/null || status=1; \
 	done; exit $$status
 
