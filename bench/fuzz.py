@@ -8,6 +8,7 @@ target and its number alone, so a finding can be run again by itself.
 import argparse
 import contextlib
 import json
+import logging
 import random
 import signal
 import threading
@@ -83,19 +84,25 @@ def run(options: argparse.Namespace) -> int:
     if options.count < 0:
         raise MienError(f"--count {options.count}: expected 0 or more")
     console = Console(stderr=True)
-    failed = False
-    for target in TARGETS:
-        if options.target and target.name not in options.target:
-            continue
-        with console.status(f"{target.name}: {target.about}"):
-            outcome = fuzz(target, seed=options.seed, count=target.scaled(options.count), only=options.number)
-        failed = failed or bool(outcome.findings)
-        if options.json:
-            row = {"bench": "fuzz", "seed": options.seed, **asdict(outcome), **provenance()}
-            print(json.dumps(row), flush=True)
-        else:
-            print(describe(outcome), flush=True)
-    return int(failed)
+    targets = [t for t in TARGETS if not options.target or t.name in options.target]
+    logging.disable(logging.WARNING)  # they would tell what is wrong with each of a hundred thousand inputs
+    try:
+        outcomes = [tell(target, options, console) for target in targets]
+    finally:
+        logging.disable(logging.NOTSET)
+    return int(any(outcome.findings for outcome in outcomes))
+
+
+def tell(target: Target, options: argparse.Namespace, console: Console) -> Outcome:
+    """Fuzz a target and print what came of it."""
+    with console.status(f"{target.name}: {target.about}"):
+        outcome = fuzz(target, seed=options.seed, count=target.scaled(options.count), only=options.number)
+    if options.json:
+        row = {"bench": "fuzz", "seed": options.seed, **asdict(outcome), **provenance()}
+        print(json.dumps(row), flush=True)
+    else:
+        print(describe(outcome), flush=True)
+    return outcome
 
 
 def fuzz(

@@ -24,6 +24,7 @@ from mien.call.signal_messages import (
     Welcome,
     parse_signal_message,
 )
+from mien.decoder.as_shown import ShownAgain
 from mien.decoder.framing import Framing
 from mien.decoder.playout import Playout, PlayoutSettings
 from mien.decoder.recording import read_recording
@@ -377,6 +378,11 @@ def check_log_file(data: bytes) -> None:
 
 def check_log_mended(data: bytes) -> None:
     """A log whose every record has a checksum that fits, so that the lookup behind it is reached."""
+    check_log_file(mend_log(data))
+
+
+def mend_log(data: bytes) -> bytes:
+    """Return a good header, and the records behind where it was with checksums that fit."""
     at, out = log_header_size(), bytearray(log_header().serialize())
     data = bytes(out) + data[at:]
     while at + FRAME.size + CRC_BYTES <= len(data):
@@ -384,7 +390,42 @@ def check_log_mended(data: bytes) -> None:
         record = data[at : at + size]
         out += mend_crc(record) if len(record) == size else record
         at += size
-    check_log_file(bytes(out))
+    return bytes(out)
+
+
+def check_log_shown(data: bytes) -> None:
+    """A received log with checksums that fit, repeated as shown."""
+    reader = LogReader(io.BytesIO(mend_log(data)))
+    for record in reader.records():
+        if isinstance(record, EventRecord) and record.event == EventKind.VIEW:
+            view = ViewEvent.parse(record.data)
+            if max(view.width, view.height) > 4 * SIZE:
+                raise WireError("a view too large to be drawn thousands of times")
+    again = ShownAgain(reader, assemble(avatar_file(), now_unix_s=NOW_S), now_unix_s=NOW_S, backend="numpy")
+    try:
+        for picture in again.pictures():
+            if picture.rgb.ndim != 3:
+                raise Broken("a picture that is none")
+    finally:
+        again.close()
+
+
+@cache
+def shown_log() -> bytes:
+    """A received log: view, avatar, rung, three messages and a few pictures."""
+    whole = assemble(avatar_file(), now_unix_s=NOW_S)
+    stream = io.BytesIO()
+    writer = LogWriter(stream, log_header())
+    writer.event(EventKind.SETTINGS, PlayoutSettings().serialize(), time_us=0)
+    writer.event(EventKind.VIEW, ViewEvent(SIZE, SIZE, "numpy").serialize(), time_us=1)
+    writer.event(EventKind.AVATAR, AvatarEvent.of(whole).serialize(), time_us=2)
+    writer.event(EventKind.RUNG, RungEvent(Rung.AVATAR).serialize(), time_us=3)
+    for n, message in enumerate(messages()[:3]):
+        writer.message(message, time_us=200_000 * n)
+        writer.render(200_000 * n + 100_000, state_crc=0)
+    writer.event(EventKind.STREAM, replace(stream_header(), stream=2).serialize(), time_us=700_000)
+    writer.render(800_000)
+    return stream.getvalue()
 
 
 @cache
@@ -514,7 +555,8 @@ def check_values_drawn(data: bytes) -> None:
         height=height,
     )
     avatar = parse_avatar(sign_avatar(content, declaration, TestKey()), now_unix_s=NOW_S)
-    renderer = make_renderer(avatar)
+    with np.errstate(all="ignore"):
+        renderer = make_renderer(avatar)
     wild = rng.normal(0, 1, 36).astype(np.float32)
     for state in (FaceState.neutral(), FaceState.from_coefficients(wild)):
         if renderer.render(state).shape != (SIZE, SIZE, 3):
@@ -630,6 +672,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("log-record", "log records, checksum mended", lambda: list(log_records()), check_log_record),
     Target("log", "whole logs", lambda: [log_file()], check_log_file, 4),
     Target("log-mended", "whole logs, checksums mended", lambda: [log_file()], check_log_mended, 4),
+    Target("log-shown", "received logs, as shown", lambda: [shown_log()], check_log_shown, 20),
     Target("settings", "playout settings", lambda: [PlayoutSettings().serialize()], check_settings),
     Target("event", "avatar, rung and view events", event_samples, check_event),
     Target("avatar", "avatars as they come", lambda: [avatar_file()], check_avatar),
