@@ -67,7 +67,10 @@ class Outcome:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "--count", type=int, default=DEFAULT_COUNT, help="mutations for each parser (default: 100000)"
+        "--count",
+        type=int,
+        default=DEFAULT_COUNT,
+        help="mutations for each parser, a part of it for the slow ones (default: 100000)",
     )
     parser.add_argument("--seed", type=int, default=1, help="default: 1")
     parser.add_argument(
