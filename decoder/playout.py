@@ -29,7 +29,7 @@ MAX_TICKS: Final = 256  # buffered; when nobody asks for pictures, the oldest go
 class Status(IntEnum):
     """What the shown state stands on."""
 
-    WAITING = 0  # nothing has come yet: the neutral face
+    WAITING = 0  # nothing has come yet: the neutral face in the stream's rest pose
     LIVE = 1  # what the sender saw
     UNTRACKED = 2  # the sender says that it sees no face
     CONCEALED = 3  # made up over a gap
@@ -120,6 +120,8 @@ class Playout:
         self.settings = settings or PlayoutSettings()
         self.counts = PlayoutCounts()
         self._tick_rate = header.tick_rate
+        rest_pose = (np.array(header.rest_pose) / 1000).astype(np.float32)
+        self._rest = FaceState(rest_pose, np.zeros(EXPRESSION_COUNT, np.float32), tracked=False)
         self._blink = np.zeros(EXPRESSION_COUNT, np.float32) if blink is None else blink
         self._clock = SenderClock(
             header.tick_rate,
@@ -162,7 +164,7 @@ class Playout:
             return self._shown
         self._render_us = render_us if self._render_us is None else self._render_us + elapsed_us
         if not self._clock.started:
-            self._shown = Shown(FaceState.neutral(), Status.WAITING, None)
+            self._shown = Shown(self._rest, Status.WAITING, None)
             return self._shown
         if self._clock.advance(elapsed_us, moving=self._moving):
             self._smooth_over = True
@@ -217,7 +219,7 @@ class Playout:
     def _target(self, position: Fraction) -> tuple[Shown, bool]:
         """Return what the buffer says about a position, and whether that is a face in motion."""
         if not self._ticks:
-            return Shown(FaceState.neutral(), Status.WAITING, None), False
+            return Shown(self._rest, Status.WAITING, None), False
         first = self._ticks[0]
         if position < first:  # the timeline has only begun
             return Shown(self._states[first], self._status_of(first), position), True

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -99,6 +100,13 @@ def test_waits_then_plays_every_tick_at_a_constant_age() -> None:
     ages = [lag_us(t, s) for t, s in live]
     assert max(ages) - min(ages) < 2  # no drift
     assert ages[0] == pytest.approx(PATH_US + 200_000 + 40_000, abs=2)  # path, batch, margin: under 300 ms
+
+
+def test_waits_in_the_rest_pose() -> None:
+    header = replace(make_header(), rest_pose=(100, 0, 0, -20, 0, 0))
+    state = Playout(header).state_at(0).state
+    assert state.pose.tolist() == pytest.approx([0.1, 0, 0, -0.02, 0, 0])
+    assert not state.expression.any() and not state.tracked
 
 
 def test_interpolates_between_ticks() -> None:
