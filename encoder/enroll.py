@@ -282,20 +282,11 @@ def _make(
     chosen = select_references(
         features, rest_distances(shapes, neutral), qualities, count=settings.references
     )
-    packed: list[PackedReference] = []
-    for slot, entry in enumerate(chosen):
-        tell("cutting out the person", slot, len(chosen))
-        packed.append(
-            PackedReference(
-                pictures[entry], landmarks[entry], matter.matte(pictures[entry], landmarks[entry])
-            )
-        )
-    code = measure_appearance(
-        [p.rgb for p in packed],
-        [p.landmarks for p in packed],
-        [p.matte for p in packed],
-        [qualities[entry] for entry in chosen],
-    )
+    tell("cutting out the person", 0, 0)
+    shown, places = [pictures[entry] for entry in chosen], [landmarks[entry] for entry in chosen]
+    mattes = matter.mattes(shown, places)
+    packed = [PackedReference(*one) for one in zip(shown, places, mattes, strict=True)]
+    code = measure_appearance(shown, places, mattes, [qualities[entry] for entry in chosen])
     tell("measuring how hair and shoulders follow", 0, 0)
     height, width = pictures[0].shape[:2]
     fitter = Fitter(model, neutral, unit_px=float(unit_px) * scale, width=width, height=height)

@@ -7,6 +7,7 @@ decide the rest. Both are refined along the picture's edges by a guided filter.
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import cv2
@@ -33,10 +34,13 @@ class Matter(Protocol):
     def name(self) -> str:
         """How it is done, for a person to read."""
 
-    def matte(self, rgb: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return uint8 [h, w], 255 where the person is, softly graded at the edge.
+    def mattes(
+        self, pictures: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.uint8]]:
+        """Return uint8 [h, w] for each picture: 255 where the person is, softly graded at the edge.
 
-        `rgb` is uint8 [h, w, 3], `landmarks` float32 [478, 3] in its pixels.
+        Pictures are uint8 [h, w, 3] of one person in one place and of one size, landmarks float32 [478, 3] in their
+        pixels.
         """
 
     def close(self) -> None:
@@ -51,10 +55,12 @@ class SelfieMatter:
     def __init__(self, solution: Any) -> None:
         self._segmenter = solution
 
-    def matte(self, rgb: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """See `Matter.matte`; the landmarks are not needed."""
-        mask = np.asarray(self._segmenter.process(np.ascontiguousarray(rgb)).segmentation_mask, np.float32)
-        return refine(rgb, mask)
+    def mattes(
+        self, pictures: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.uint8]]:
+        """See `Matter.mattes`; the landmarks are not needed."""
+        masks = [self._segmenter.process(np.ascontiguousarray(rgb)).segmentation_mask for rgb in pictures]
+        return [refine(rgb, np.asarray(mask, np.float32)) for rgb, mask in zip(pictures, masks, strict=True)]
 
     def close(self) -> None:
         """Free the graph."""
@@ -66,34 +72,38 @@ class GrabCutMatter:
 
     name: Final = "GrabCut seeded by the face"
 
-    def matte(self, rgb: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """See `Matter.matte`."""
-        height, width = rgb.shape[:2]
+    def mattes(
+        self, pictures: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.uint8]]:
+        """See `Matter.mattes`. All pictures are cut together: what is hair in one of them is hair in the others."""
+        height, width = pictures[0].shape[:2]
         shrink = min(1.0, MATTE_PX / max(height, width))
         size = (max(8, round(width * shrink)), max(8, round(height * shrink)))
-        small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-        mask = seeds(landmarks[:, :2] * shrink, width=size[0], height=size[1])
-        cv2.setRNGSeed(0)  # the same frame gives the same matte
+        small = [
+            np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8) for rgb in pictures
+        ]
+        mask = np.concatenate([seeds(p[:, :2] * shrink, width=size[0], height=size[1]) for p in landmarks])
+        strip = cv2.cvtColor(np.concatenate(small), cv2.COLOR_RGB2BGR)
+        cv2.setRNGSeed(0)  # the same frames give the same mattes
         try:
             models = np.zeros((1, 65)), np.zeros((1, 65))
-            cv2.grabCut(
-                cv2.cvtColor(small, cv2.COLOR_RGB2BGR),
-                mask,
-                (0, 0, 0, 0),
-                *models,
-                GRABCUT_ROUNDS,
-                cv2.GC_INIT_WITH_MASK,
-            )
-        except cv2.error as error:  # a frame of one colour, or a face that fills it: the prior has to do
+            cv2.grabCut(strip, mask, (0, 0, 0, 0), *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
+        except cv2.error as error:  # frames of one colour, or a face that fills them: the prior has to do
             log.info("GrabCut gave up, the matte is the prior alone: %s", str(error).strip()[:120])
-        person = keep_connected(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)), mask == cv2.GC_FGD)
-        soft = np.asarray(cv2.GaussianBlur(person.astype(np.float32), (0, 0), 1.0), np.float32)
-        edge = refine(np.asarray(small, np.uint8), soft)
-        large = np.asarray(cv2.resize(edge, (width, height)), np.float32) / np.float32(255)
-        return refine(rgb, large)
+        parts = np.split(mask, len(pictures))
+        return [_finish(rgb, little, part) for rgb, little, part in zip(pictures, small, parts, strict=True)]
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _finish(rgb: NDArray[np.uint8], small: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the soft matte of a picture from GrabCut's mask of its small copy."""
+    person = keep_connected(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)), mask == cv2.GC_FGD)
+    soft = np.asarray(cv2.GaussianBlur(person.astype(np.float32), (0, 0), 1.0), np.float32)
+    edge = refine(small, soft)
+    height, width = rgb.shape[:2]
+    return refine(rgb, np.asarray(cv2.resize(edge, (width, height)), np.float32) / np.float32(255))
 
 
 def open_matter() -> Matter:
@@ -122,7 +132,9 @@ def seeds(points: NDArray[np.float32], *, width: int, height: int) -> NDArray[np
     up = top - chin
     tall = max(1.0, float(np.linalg.norm(up)))
     middle = oval.mean(0)
-    wide = max(1.0, float(np.ptp(oval[:, 0])))
+    wide = max(
+        0.75 * tall, float(np.ptp(oval[:, 0]))
+    )  # a face seen from the side has as much hair and shoulders
     mask = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
     head = middle + up * 0.12 + (oval - middle) * 1.4
     shoulders = np.array(

@@ -252,9 +252,9 @@ def test_a_name_that_cannot_be() -> None:
 
 def test_matte_of_the_portrait() -> None:
     rgb, landmarks = portrait()
-    matte = GrabCutMatter().matte(rgb, landmarks)
+    matte = GrabCutMatter().mattes([rgb], [landmarks])[0]
     assert matte.shape == rgb.shape[:2]
-    assert np.array_equal(matte, GrabCutMatter().matte(rgb, landmarks))
+    assert np.array_equal(matte, GrabCutMatter().mattes([rgb], [landmarks])[0])
     points = landmarks[[1, 10, 152, 234, 454, 5], :2].astype(int)
     assert matte[points[:, 1], points[:, 0]].min() > 180
     assert matte[:30, :30].mean() < 60
@@ -263,7 +263,7 @@ def test_matte_of_the_portrait() -> None:
 
 def test_matte_of_a_picture_of_one_colour_is_the_prior() -> None:
     _, landmarks = portrait()
-    matte = GrabCutMatter().matte(np.full((256, 256, 3), 90, np.uint8), landmarks)
+    matte = GrabCutMatter().mattes([np.full((256, 256, 3), 90, np.uint8)], [landmarks])[0]
     assert matte[int(landmarks[1, 1]), int(landmarks[1, 0])] > 200
 
 
@@ -301,7 +301,7 @@ def test_islands_go_and_holes_fill() -> None:
 
 def test_appearance_of_the_portrait() -> None:
     rgb, landmarks = portrait()
-    matte = GrabCutMatter().matte(rgb, landmarks)
+    matte = GrabCutMatter().mattes([rgb], [landmarks])[0]
     quality = FrameQuality(100.0, 0.5, 0.0)
     code = measure_appearance([rgb], [landmarks], [matte], [quality])
     skin, background = code.mean[Region.SKIN], code.mean[Region.BACKGROUND]
