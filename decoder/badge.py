@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 BADGE_SHARE: Final = 0.042  # of the picture's shorter side
-BADGE_MIN_PX: Final = 11  # letters smaller than this cannot be read
+BADGE_MIN_PX: Final = 12  # letters smaller than this cannot be read
 MARGIN_SHARE: Final = 0.5  # of the letters' height, around them and to the picture's edge
 MAX_STATUS_LETTERS: Final = 80
 
