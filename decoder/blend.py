@@ -21,7 +21,6 @@ from mien.models.topology import (
     REGION_NAMES,
     load_topology,
 )
-from mien.protocol.state import LANDMARK_COUNT
 
 # What one unit of (squared) distance is, per measure: a turn of the head in radians, a mean displacement of
 # a region's vertices in model units.
@@ -37,6 +36,10 @@ SKIN_SHAPE: Final = 0.15
 LACK_PENALTY: Final = 1.0
 # What a place costs that a reference does not show, because it is turned away there.
 HIDDEN_PENALTY: Final = 6.0
+# The inside of the mouth is painted fully where references open less than the first share of the present gap, not
+# at all from the second on; nor where the mouth is as good as closed.
+LACK_RAMP: Final = (0.3, 0.7)
+LEAST_OPENING: Final = 0.03
 SHARPNESS: Final = 2.0
 FLOOR: Final = 0.02
 
@@ -54,26 +57,23 @@ _OPENINGS: Final = ((13, 14), *LIDS, None)
 class Blender:
     """The references' shapes [r, 478, 3] (model space, expression included) and rotation vectors [r, 3].
 
-    `visibility` [v, r] says how well each reference shows the skin around each mesh vertex, 0 to 1.
+    `visibility` [v, r] says how well each reference shows the skin around each mesh vertex, 0 to 1, `shares`
+    [v, regions] how much of each vertex belongs to each of `REGION_NAMES` (the rest is skin, or surround).
     """
 
     shapes: NDArray[np.float64]
     turns: NDArray[np.float64]
     visibility: NDArray[np.float64]
+    shares: NDArray[np.floating]
 
     def weights(self, shape: NDArray[np.floating], turn: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return float32 [v, r], rows summing to 1, for a present shape [478, 3] and rotation [3].
-
-        Vertices beyond the landmarks (rings) go by the skin's distance.
-        """
+        """Return float32 [v, r], rows summing to 1, for a present shape [478, 3] and rotation [3]."""
         turned = self.turn_distance(turn)
         regions = np.stack([self.region_distance(i, shape) for i in range(len(REGION_NAMES))])
         whole = regions.mean(0)
         skin = turned + SKIN_SHAPE * whole
         regions = regions + REGION_TURN * turned + REGION_WHOLE * whole
-        share = _TOPOLOGY.regions
-        distance = np.tile(skin, (len(self.visibility), 1))
-        distance[:LANDMARK_COUNT] = share @ regions + (1 - share.sum(1, keepdims=True)) * skin
+        distance = self.shares @ regions + (1 - self.shares.sum(1, keepdims=True)) * skin
         return soft_choice(distance + HIDDEN_PENALTY * (1 - self.visibility)).astype(np.float32)
 
     def turn_distance(self, turn: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -98,6 +98,17 @@ class Blender:
             then = self.shapes[:, bottom, 1] - self.shapes[:, top, 1]
             out = out + LACK_PENALTY * np.maximum(now - then, 0) ** 2
         return np.asarray(out / REGION_UNIT**2)
+
+
+def mouth_lack(now: float, shown: float) -> float:
+    """Return how much of an open mouth's inside must be painted, 0 to 1, where the references show `shown` of it.
+
+    Both are gaps between the inner lips in model units.
+    """
+    low, high = LACK_RAMP
+    if now < LEAST_OPENING:
+        return 0.0
+    return float(np.clip((high - shown / now) / (high - low), 0, 1)) * min(1.0, now / LEAST_OPENING - 1)
 
 
 def soft_choice(distance: NDArray[np.float64]) -> NDArray[np.float64]:

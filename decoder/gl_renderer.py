@@ -11,6 +11,7 @@ from mien.decoder.mesh import VERTEX_COUNT, mesh_triangles
 from mien.decoder.scene import MAX_REFERENCES, Drawing, Scene
 
 SHADERS: Final = Path(__file__).with_name("shaders")
+MOVING_FLOATS: Final = 3 + 1 + MAX_REFERENCES  # position, cavity, weights
 DESKTOP_HEADER: Final = "#version 330\n"
 
 
@@ -47,11 +48,11 @@ class GlRenderer:
         self._texture.repeat_x = self._texture.repeat_y = False
         uv = np.zeros((VERTEX_COUNT, 2 * MAX_REFERENCES), np.float32)
         uv[:, : 2 * layers] = scene.uv.reshape(VERTEX_COUNT, -1)
-        self._moving = context.buffer(reserve=VERTEX_COUNT * (3 + MAX_REFERENCES) * 4, dynamic=True)
+        self._moving = context.buffer(reserve=VERTEX_COUNT * MOVING_FLOATS * 4, dynamic=True)
         self._array = context.vertex_array(
             self._program,
             [
-                (self._moving, "3f 4f 4f", "a_position", "a_weight_0", "a_weight_1"),
+                (self._moving, "3f 1f 4f 4f", "a_position", "a_cavity", "a_weight_0", "a_weight_1"),
                 (context.buffer(uv.tobytes()), "4f 4f 4f 4f", "a_uv_01", "a_uv_23", "a_uv_45", "a_uv_67"),
             ],
             index_buffer=context.buffer(mesh_triangles().all.tobytes()),
@@ -60,14 +61,16 @@ class GlRenderer:
         size = (scene.width, scene.height)
         self._target = context.framebuffer([context.renderbuffer(size, 4)], context.depth_renderbuffer(size))
         self._program["u_size"] = size
+        self._program["u_cavity"] = tuple(value / 255 for value in scene.cavity_rgb)
         self._program["u_depth"] = 4 * scene.unit_px
 
     def draw(self, drawing: Drawing) -> NDArray[np.uint8]:
         """Return the picture, RGB uint8 [height, width, 3]."""
         scene = self._scene
-        moving = np.zeros((VERTEX_COUNT, 3 + MAX_REFERENCES), np.float32)
+        moving = np.zeros((VERTEX_COUNT, MOVING_FLOATS), np.float32)
         moving[:, :3] = drawing.positions
-        moving[:, 3 : 3 + drawing.weights.shape[1]] = drawing.weights
+        moving[:, 3] = drawing.cavity
+        moving[:, 4 : 4 + drawing.weights.shape[1]] = drawing.weights
         self._moving.write(moving.tobytes())
         self._target.use()
         self._context.enable_only(moderngl.DEPTH_TEST)

@@ -1,7 +1,9 @@
 """The mesh that carries the references: 478 landmarks, rings around them, and a skirt beyond the frame.
 
 Vertices are numbered landmarks first, then `mien.models.rings` anchors, then the skirt: the border ring
-once more at twice the distance from the picture's centre, so that no corner stays empty.
+once more at twice the distance from the picture's centre, so that no corner stays empty; last the inside of
+the mouth, which has vertices of its own, so that it can be darker than the lips: the inner lips once more
+(the rim) and a smaller loop within (the core).
 """
 
 from dataclasses import dataclass
@@ -14,10 +16,18 @@ from numpy.typing import NDArray
 
 from mien.models.rings import ANCHOR_COUNT, RAYS, RING_FRACTIONS, ring_positions
 from mien.models.rotation import rotation_matrix
-from mien.models.topology import EYE_LOOPS, FACE_OVAL, IRIS_CENTRES, load_topology
+from mien.models.topology import EYE_LOOPS, FACE_OVAL, INNER_LIPS, IRIS_CENTRES, load_topology
 from mien.protocol.state import LANDMARK_COUNT
 
-VERTEX_COUNT: Final = LANDMARK_COUNT + ANCHOR_COUNT + RAYS
+RIM: Final = len(INNER_LIPS)
+RINGS_END: Final = LANDMARK_COUNT + ANCHOR_COUNT + RAYS
+VERTEX_COUNT: Final = RINGS_END + 2 * RIM
+MOUTH_RIM: Final = slice(RINGS_END, RINGS_END + RIM)
+MOUTH_CORE: Final = slice(RINGS_END + RIM, VERTEX_COUNT)
+# The core lies this far from the rim towards the lip on the other side (half: in the middle).
+CORE_DEPTH: Final = 0.22
+# And the inside this far behind the lips, so that closed lips cover it.
+MOUTH_DEPTH: Final = 0.03
 SKIRT: Final = 2.0
 # Model-space depth of the rings: behind every landmark, so that the face covers hair it turns over.
 RING_DEPTH: Final = 2.0
@@ -46,7 +56,23 @@ def mesh_triangles() -> MeshTriangles:
     for inner, outer in pairwise(loops):
         after_inner, after_outer = np.roll(inner, -1), np.roll(outer, -1)
         strips += [np.stack([inner, outer, after_outer], 1), np.stack([inner, after_outer, after_inner], 1)]
-    return MeshTriangles(face=load_topology().triangles, surround=np.concatenate(strips).astype(np.uint16))
+    topology = load_topology()
+    face = np.concatenate([topology.skin, topology.eyes, mouth_triangles()])
+    return MeshTriangles(face=face, surround=np.concatenate(strips).astype(np.uint16))
+
+
+def mouth_triangles() -> NDArray[np.uint16]:
+    """Return the triangles inside the mouth: from the rim to the core, and the core zipped up."""
+    rim, core = np.arange(MOUTH_RIM.start, MOUTH_RIM.stop), np.arange(MOUTH_CORE.start, MOUTH_CORE.stop)
+    after = np.roll(np.arange(RIM), -1)
+    around = [np.stack([rim, rim[after], core], 1), np.stack([core, rim[after], core[after]], 1)]
+    half = RIM // 2
+    lower, upper = core[: half + 1], np.concatenate([core[:1], core[: half - 1 : -1]])
+    across = [
+        np.stack([lower[:-1], lower[1:], upper[1:]], 1)[:-1],
+        np.stack([lower[:-1], upper[1:], upper[:-1]], 1)[1:],
+    ]
+    return np.concatenate([*around, *across])[:, [0, 2, 1]].astype(np.uint16)
 
 
 def to_model_space(
@@ -82,8 +108,12 @@ def place_vertices(
         face[centre] = keep_inside(face[centre], face[list(loop)])
     out[:LANDMARK_COUNT] = face
     anchors = ring_positions(rings, pose) + offset
-    out[LANDMARK_COUNT:-RAYS, :2] = anchors
-    out[-RAYS:, :2] = SKIRT * anchors[-RAYS:]
+    out[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT, :2] = anchors
+    out[LANDMARK_COUNT + ANCHOR_COUNT : RINGS_END, :2] = SKIRT * anchors[-RAYS:]
+    lips = face[list(INNER_LIPS)]
+    opposite = np.roll(lips[::-1], 1, 0)  # the loop runs from corner to corner and back
+    out[MOUTH_RIM], out[MOUTH_CORE] = lips, lips + CORE_DEPTH * (opposite - lips)
+    out[MOUTH_RIM.start :, 2] += MOUTH_DEPTH * scale
     return out
 
 

@@ -34,7 +34,9 @@ class NumpyRenderer:
             uv = np.einsum("pc,pcd->pd", corner[here], scene.uv[vertices[here], layer])
             total[here] += weights[here, layer, None] * bilinear(texture, mirrored(uv))
         picture = np.zeros((scene.height * scene.width, 3), np.uint8)
-        picture[pixel] = np.round(total / np.maximum(weights.sum(1, keepdims=True), 1e-3))
+        total /= np.maximum(weights.sum(1, keepdims=True), 1e-3)
+        dark = np.einsum("pc,pc->p", corner, drawing.cavity[vertices])[:, None]
+        picture[pixel] = np.round(total + dark * (np.array(scene.cavity_rgb, np.float32) - total))
         return picture.reshape(scene.height, scene.width, 3)
 
     def close(self) -> None:

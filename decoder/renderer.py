@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from mien.decoder.framing import Framing
 from mien.decoder.numpy_renderer import NumpyRenderer
-from mien.decoder.scene import MAX_REFERENCES, Drawing, ReferencePicture, Scene
+from mien.decoder.scene import DEFAULT_CAVITY, MAX_REFERENCES, Drawing, ReferencePicture, Scene
+from mien.models.appearance_code import AppearanceCode, Region, to_srgb
 from mien.models.face_model import FaceModel
 from mien.models.fit import Fitter
 from mien.models.pictures import decode_picture
@@ -18,6 +19,9 @@ from mien.protocol.errors import MienError, WireError
 from mien.protocol.state import FaceState
 
 logger = logging.getLogger(__name__)
+
+# Deep in the mouth there is less light than on what its mean colour is mostly from: teeth and tongue.
+CAVITY_LIGHT: Final = 0.35
 
 Backend = Literal["auto", "gl", "numpy"]
 BACKENDS: Final = ("auto", "gl", "numpy")
@@ -70,6 +74,7 @@ class Renderer:
             stream=stream or framing,
             width=width,
             height=height,
+            cavity_rgb=cavity_of(avatar),
         )
         self.backend, self._painter = open_painter(self._scene, backend)
 
@@ -106,6 +111,18 @@ def read_references(avatar: Avatar, model: FaceModel, framing: Framing) -> list[
         shape = model.vertices(avatar.neutral, state.expression)
         out.append(ReferencePicture(rgb, landmarks, state.pose, shape, reference.slot))
     return out
+
+
+def cavity_of(avatar: Avatar) -> tuple[int, int, int]:
+    """Return the colour deep in the avatar's open mouth, sRGB: its mouth's mean, made darker."""
+    try:
+        code = AppearanceCode.from_vector(avatar.appearance)
+    except WireError:
+        return DEFAULT_CAVITY  # an avatar need not say
+    if not code.mean[Region.MOUTH].any():
+        return DEFAULT_CAVITY
+    red, green, blue = (round(255 * float(v)) for v in to_srgb(CAVITY_LIGHT * code.mean[Region.MOUTH]))
+    return red, green, blue
 
 
 def open_painter(scene: Scene, backend: Backend) -> tuple[Literal["gl", "numpy"], Painter]:

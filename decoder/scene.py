@@ -8,16 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.decoder.blend import Blender
+from mien.decoder.blend import Blender, mouth_lack
 from mien.decoder.framing import Framing, reframe
-from mien.decoder.mesh import place_vertices, to_model_space, visibility
-from mien.models.rings import RAYS, default_rings, ring_offset
+from mien.decoder.mesh import (
+    MOUTH_CORE,
+    MOUTH_RIM,
+    VERTEX_COUNT,
+    place_vertices,
+    to_model_space,
+    visibility,
+)
+from mien.models.rings import ANCHOR_COUNT, default_rings, ring_offset
+from mien.models.topology import load_topology
 from mien.protocol.state import LANDMARK_COUNT
 
+DEFAULT_CAVITY: Final = (58, 24, 24)  # sRGB, inside a mouth that no reference shows open
 MAX_REFERENCES: Final = 8  # what the shader has room for
 # Textures up to this many times the drawn size keep the picture sharp; beyond that they would alias.
 TEXTURE_SHARE: Final = 2.0
 # What can be drawn: a turn of the head, log of its scale, its way from the centre, a vertex's from the origin.
+CAVITY_RIM: Final = 0.55  # how dark the mouth's rim is where its core is all dark
+INNER_LIPS_MIDDLE: Final = (13, 14)
 MAX_TURN_RAD: Final = 1.4
 MAX_LOG_SCALE: Final = 1.5
 MAX_SHIFT: Final = 12.0
@@ -44,11 +55,13 @@ class Drawing:
     """One instant, ready to draw.
 
     `positions` float32 [v, 3] are pixels of the output (z grows away from the camera), `weights` float32
-    [v, r] say how much each reference paints at each vertex.
+    [v, r] say how much each reference paints at each vertex, `cavity` float32 [v] how much of it the dark of an
+    open mouth covers.
     """
 
     positions: NDArray[np.float32]
     weights: NDArray[np.float32]
+    cavity: NDArray[np.float32]
 
 
 class Scene:
@@ -63,10 +76,12 @@ class Scene:
         stream: Framing,
         width: int,
         height: int,
+        cavity_rgb: tuple[int, int, int] = DEFAULT_CAVITY,
     ) -> None:
         if not references:
             raise ValueError("an avatar without reference pictures cannot be drawn")
         references = references[:MAX_REFERENCES]
+        self.cavity_rgb = cavity_rgb
         self.framing, self.stream, self.width, self.height = framing, stream, width, height
         first = references[0]
         self.rings = rings if rings is not None else default_rings(
@@ -91,11 +106,11 @@ class Scene:
             ]
         )
         self.uv = np.stack([self.reference_uv(place) for place in places], 1)
+        shapes = np.stack([r.shape for r in references])
         self.blender = Blender(
-            np.stack([r.shape for r in references]),
-            np.stack([r.pose[:3] for r in references]),
-            visibility(places),
+            shapes, np.stack([r.pose[:3] for r in references]), visibility(places), region_shares()
         )
+        self.openings = mouth_gap(shapes)
 
     def reference_uv(self, place: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return where vertices [v, 3] lie in a reference: float32 [v, 2], 0 to 1 across the picture."""
@@ -108,10 +123,30 @@ class Scene:
         shape = np.clip(np.nan_to_num(shape), -SHAPE_REACH, SHAPE_REACH)
         weights = self.blender.weights(shape, pose[:3])
         kept = np.einsum("vr,rvd->vd", weights[:LANDMARK_COUNT], self.residuals)
-        astray = np.einsum("vr,vrd->vd", weights[LANDMARK_COUNT:-RAYS], self.offsets)
+        astray = np.einsum(
+            "vr,vrd->vd", weights[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT], self.offsets
+        )
         place = place_vertices(shape + kept, pose, self.rings, astray) * self.unit_px
         place[:, :2] += [self.width / 2, self.height / 2]
-        return Drawing(place.astype(np.float32), weights)
+        cavity = np.zeros(VERTEX_COUNT, np.float32)
+        lack = mouth_lack(float(mouth_gap(shape)), float(weights[MOUTH_CORE].mean(0) @ self.openings))
+        cavity[MOUTH_RIM], cavity[MOUTH_CORE] = CAVITY_RIM * lack, lack
+        return Drawing(place.astype(np.float32), weights, cavity)
+
+
+def region_shares() -> NDArray[np.float32]:
+    """Return how much each mesh vertex belongs to each region, float32 [v, regions]."""
+    regions = load_topology().regions
+    out = np.zeros((VERTEX_COUNT, regions.shape[1]), np.float32)
+    out[:LANDMARK_COUNT] = regions
+    out[MOUTH_RIM.start :, 0] = 1
+    return out
+
+
+def mouth_gap(shape: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the gap between the inner lips of shapes [..., 478, 3], model units."""
+    upper, lower = INNER_LIPS_MIDDLE
+    return np.asarray(np.maximum(shape[..., lower, 1] - shape[..., upper, 1], 0.0), np.float64)
 
 
 def within_reach(pose: NDArray[np.floating]) -> NDArray[np.float64]:

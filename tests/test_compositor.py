@@ -20,11 +20,6 @@ def pictures(*layers: Layer) -> dict[Layer, NDArray[np.uint8]]:
     return {layer: plain(GREY[layer]) for layer in layers}
 
 
-def badge_area(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height = picture.shape[0]
-    return picture[height - 2 * letter_height(256, height) - 4 :]
-
-
 @pytest.mark.parametrize("fixture", [False, True])
 @pytest.mark.parametrize("size", [(256, 256), (512, 288), (128, 96)])
 def test_the_badge_is_in_every_picture(fixture: bool, size: tuple[int, int]) -> None:

@@ -1,6 +1,7 @@
 """The renderer: shader against NumPy twin, identity warp, determinism, sizes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import moderngl
 import numpy as np
@@ -10,10 +11,12 @@ from picture_fixtures import REFERENCE_STATES, SIZE, made_up_avatar, state
 
 from mien.decoder.blend import soft_choice
 from mien.decoder.framing import Framing, reframe
+from mien.decoder.mesh import MOUTH_CORE
 from mien.decoder.numpy_renderer import visible_pixels
 from mien.decoder.renderer import Renderer
 from mien.models.face_model import FaceModel
 from mien.models.pictures import decode_picture
+from mien.protocol.state import LANDMARK_COUNT
 
 
 def renderer(backend: str, size: int = SIZE) -> Renderer:
@@ -94,6 +97,21 @@ def test_a_stream_of_another_framing_shows_the_same_face() -> None:
     pose = np.array([0.1, 0.2, 0.0, 0.3, 0.5, -0.2])
     assert np.allclose(reframe(pose, half, own), pose)
     assert np.allclose(reframe(pose, Framing(15.0, SIZE, SIZE), own)[3:], [0.3 - np.log(2), 0.25, -0.1])
+
+
+def test_a_mouth_that_no_reference_shows_open_is_painted_dark() -> None:
+    model = FaceModel.load()
+    spread = model.deviation * (model.basis[:, 14, 1] - model.basis[:, 13, 1])  # lower minus upper lip
+    opener = int(np.argmax(np.abs(spread)))
+    wide = 4 * float(np.sign(spread[opener]) * model.deviation[opener])
+    photo = replace(made_up_avatar(), references=made_up_avatar().references[:1])
+    made = Renderer(photo, model, width=SIZE, height=SIZE, backend="numpy")
+    opened = state(expression={opener: wide})
+    drawing = made._scene.draw(model.vertices(model.mean, opened.expression), opened.pose)
+    assert drawing.cavity[MOUTH_CORE].min() > 0.9 and drawing.cavity[:LANDMARK_COUNT].max() == 0
+    x, y = drawing.positions[MOUTH_CORE, :2].mean(0).astype(int)
+    assert np.abs(made.render(opened)[y, x].astype(int) - made._scene.cavity_rgb).max() < 40
+    assert not made._scene.draw(model.mean, state().pose).cavity.any()
 
 
 def test_wild_states_are_drawn_without_failing(twin: Renderer) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.decoder.mesh import VERTEX_COUNT, mesh_triangles, place_vertices
+from mien.decoder.mesh import RINGS_END, VERTEX_COUNT, mesh_triangles, mouth_triangles, place_vertices
 from mien.models.face_model import FaceModel
 from mien.models.rings import ANCHOR_COUNT, RAYS, default_rings
 from mien.models.topology import EYE_LOOPS, FACE_OVAL, INNER_LIPS, IRIS_CENTRES, load_topology
@@ -56,19 +56,22 @@ def test_the_posed_mean_face_has_no_folds() -> None:
     rings = default_rings(pixels(model), np.zeros(6), unit_px=40, width=256, height=256)
     place = place_vertices(model.mean, np.zeros(6), rings, np.zeros((ANCHOR_COUNT, 2)))
     assert place.shape == (VERTEX_COUNT, 3)
-    corner = place[mesh_triangles().all.astype(int), :2]
-    u, v = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
-    area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
-    # closed lips and the nose's underside lie on edge in a face seen from the front
-    assert (area < -2e-4).sum() <= 12
-    assert (area[: len(mesh_triangles().surround)] > 0).all()
+    skin, surround = load_topology().skin.astype(int), mesh_triangles().surround.astype(int)
+    assert (areas(place, skin) < -2e-4).sum() <= 12  # closed lips and the nose's underside lie on edge
+    assert (areas(place, surround) > 0).all()
+
+
+def areas(place: NDArray[np.float64], triangles: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Twice the areas [n] on screen, negative where a triangle shows its back."""
+    a, b, c = (place[corner, :2] for corner in triangles.T)
+    return np.asarray((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
 
 
 def test_the_skirt_covers_the_frame() -> None:
     model = FaceModel.load()
     rings = default_rings(pixels(model), np.zeros(6), unit_px=40, width=256, height=192)
     place = place_vertices(model.mean, np.zeros(6), rings, np.zeros((ANCHOR_COUNT, 2)))
-    reach = np.abs(place[-RAYS:, :2] * 40)
+    reach = np.abs(place[RINGS_END - RAYS : RINGS_END, :2] * 40)
     assert reach[:, 0].max() > 128 and reach[:, 1].max() > 96
 
 
@@ -85,3 +88,21 @@ def test_the_script_builds_such_a_mesh_from_the_face_model() -> None:
     count = edges(triangles)
     assert {edge for edge, n in count.items() if n == 1} == loop_edges(FACE_OVAL)
     assert len(triangles) == len(load_topology().triangles)
+
+
+def test_the_inside_of_the_mouth_fills_the_lips_and_has_no_gap() -> None:
+    model = FaceModel.load()
+    rings = default_rings(pixels(model), np.zeros(6), unit_px=40, width=256, height=256)
+    shape = model.mean.copy()
+    for index, (x, y) in zip(INNER_LIPS, ellipse(len(INNER_LIPS)), strict=True):
+        shape[index, :2] = x, y
+    place = place_vertices(shape, np.zeros(6), rings, np.zeros((ANCHOR_COUNT, 2)))
+    filled = areas(place, mouth_triangles().astype(int))
+    assert (filled >= -1e-9).all()
+    assert filled.sum() / 2 == pytest.approx(np.pi * 0.3 * 0.2, rel=0.05)
+
+
+def ellipse(count: int) -> NDArray[np.float64]:
+    """Points from the left corner along the lower lip and back along the upper lip, y down."""
+    angle = np.pi - 2 * np.pi * np.arange(count) / count
+    return np.stack([0.3 * np.cos(angle), 0.2 * np.sin(angle)], 1)

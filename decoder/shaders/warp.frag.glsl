@@ -1,7 +1,10 @@
-// Mixes the references by their weights; a reference of no weight is not sampled.
+// Mixes the references by their weights (a reference of no weight is not sampled), and darkens an open mouth that
+// none of them shows.
 
 uniform sampler2DArray u_references;
+uniform vec3 u_cavity;  // sRGB, 0 to 1
 
+in float v_cavity;
 in vec4 v_weight_0, v_weight_1;
 in vec4 v_uv_01, v_uv_23, v_uv_45, v_uv_67;
 
@@ -22,5 +25,5 @@ void main() {
              + painted(v_weight_0.z, v_uv_23.xy, 2.0) + painted(v_weight_0.w, v_uv_23.zw, 3.0)
              + painted(v_weight_1.x, v_uv_45.xy, 4.0) + painted(v_weight_1.y, v_uv_45.zw, 5.0)
              + painted(v_weight_1.z, v_uv_67.xy, 6.0) + painted(v_weight_1.w, v_uv_67.zw, 7.0);
-    f_colour = vec4(sum.rgb / max(sum.a, 0.001), 1.0);
+    f_colour = vec4(mix(sum.rgb / max(sum.a, 0.001), u_cavity, v_cavity), 1.0);
 }
