@@ -102,7 +102,9 @@ def main() -> int:
     except SetupError as error:
         say(f"setup failed: {error}")
         return 1
-    if fresh:
+    if not fresh:
+        say(f"==> .venv is ready ({plan.tracker} tracker)")
+    else:
         say(
             f"==> ready in {time.monotonic() - start_s:.0f} s; `.venv/bin/mien doctor` says what else this machine has"
         )
