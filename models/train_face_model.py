@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mien.models.alignment import align
 from mien.models.face_model import ASSET, FaceModel
-from mien.models.landmark_sets import LEFT_IRIS, RIGHT_IRIS, Z_WEIGHT, vertex_weights
+from mien.models.landmark_sets import LEFT_IRIS, OUTER_EYE_CORNERS, RIGHT_IRIS, Z_WEIGHT, vertex_weights
 from mien.protocol.state import EXPRESSION_COUNT, LANDMARK_COUNT
 
 Floats = NDArray[np.float64]
@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 RIGID_COUNT: Final = 36
 RIGID_LIMIT: Final = 0.02  # inter-pupil distances: a vertex that moves more with expression is not rigid
 IDENTITY_COUNT: Final = 16
+RIGHT_OUTER_EYE_CORNER, LEFT_OUTER_EYE_CORNER = OUTER_EYE_CORNERS
+RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER, FOREHEAD, CHIN = 61, 291, 10, 152
 MIN_CLIP_FRAMES: Final = 60  # shorter tracks teach identity only
 MAX_CLIP_FRAMES: Final = 400  # of one clip, evenly spread: a long clip must not own the basis
 
@@ -53,7 +55,7 @@ def train(tracks: list[Track]) -> bytes:
     clips = [t for t in tracks if len(t.landmarks) >= MIN_CLIP_FRAMES]
     mean, spread = _mean_face(clips)
     rigid = _rigid_points(mean, spread)
-    mean = _unit(mean, rigid)
+    mean = _upright(_unit(mean, rigid))
     neutrals = [_neutral(t.landmarks, mean, rigid) for t in tracks]
     shortest_first = sorted(zip(tracks, neutrals, strict=True), key=lambda pair: len(pair[0].landmarks))
     by_person = {track.identity: neutral for track, neutral in shortest_first}  # the longest track stands
@@ -98,6 +100,22 @@ def _unit(face: Floats, origin: NDArray[np.int64]) -> Floats:
     centred = face - face[origin].mean(axis=0)
     unit: Floats = centred / np.linalg.norm(centred[RIGHT_IRIS, :2] - centred[LEFT_IRIS, :2])
     return unit
+
+
+def _upright(face: Floats) -> Floats:
+    """Turn a face so that its eyes are level and its forehead is straight above its chin, as seen from before it.
+
+    The average of many tracks inherits the pose of the first one; a rotation vector of zero should mean that
+    the person looks straight ahead.
+    """
+    across = face[LEFT_OUTER_EYE_CORNER] - face[RIGHT_OUTER_EYE_CORNER]
+    across += face[LEFT_MOUTH_CORNER] - face[RIGHT_MOUTH_CORNER]
+    across /= np.linalg.norm(across)
+    down = face[CHIN] - face[FOREHEAD]
+    down -= (down @ across) * across
+    down /= np.linalg.norm(down)
+    turned: Floats = face @ np.array([across, down, np.cross(across, down)]).T
+    return turned
 
 
 def _neutral(landmarks: Floats, mean: Floats, rigid: NDArray[np.int64]) -> Floats:
