@@ -30,7 +30,7 @@ from mien.decoder.renderer import Renderer
 from mien.encoder.capture import open_source
 from mien.encoder.enroll import Settings, Window, enroll_in_detail
 from mien.encoder.owner_key import OwnerKey
-from mien.encoder.tracker import open_tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.models.face_model import FaceModel
 from mien.models.store import find_model
 from mien.protocol.avatar import Avatar

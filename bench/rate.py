@@ -24,7 +24,7 @@ from mien.encoder.enroll import Settings, Window, enroll_in_detail
 from mien.encoder.excerpt import Excerpt
 from mien.encoder.owner_key import OwnerKey
 from mien.encoder.synthetic_source import SyntheticSource
-from mien.encoder.tracker import open_tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.avatar import Avatar
 from mien.protocol.consent import Consent
 from mien.protocol.errors import MienError

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mien.encoder.capture import Source
 from mien.encoder.tick_clock import TickClock, tick_rate_for
-from mien.encoder.tracker import open_tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.models.face_model import FaceModel, project
 from mien.models.fit import Fitter, estimate_neutral, reference_scale, rest_pose
 from mien.models.landmark_sets import EYES, IRISES, LIPS, inter_pupil_px

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.progress import track as progress
 
 from mien.encoder.capture import open_source
-from mien.encoder.tracker import open_tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.state import LANDMARK_COUNT
 
 

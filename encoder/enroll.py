@@ -26,7 +26,8 @@ from mien.encoder.reference_selection import (
     upright,
 )
 from mien.encoder.ring_calibration import calibrate_rings
-from mien.encoder.tracker import Tracker, open_tracker
+from mien.encoder.tracker import Tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.models.alignment import align
 from mien.models.face_model import FaceModel
 from mien.models.fit import Fitter, estimate_neutral, reference_scale

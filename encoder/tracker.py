@@ -1,6 +1,5 @@
-"""One small interface over the face trackers, and the choice of the best one that is present."""
+"""One small interface over the face trackers, and what they share. `tracker_choice` opens one."""
 
-import importlib.metadata
 import logging
 import os
 import tempfile
@@ -13,17 +12,12 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.models.store import FACE_LANDMARKER, find_model
-from mien.protocol.errors import MienError
 from mien.protocol.stream import TrackerId
 
 logger = logging.getLogger(__name__)
 
 MAX_FACES: Final = 2  # two are enough to know that there are several
 CROWD_CHECK_US: Final = 500_000
-
-LANDMARKER_VERSION: Final = "0.10.31"  # of mediapipe; later ones send statistics home
-FACE_MESH_VERSION: Final = "0.10.21"  # of mediapipe; the last one with the FaceMesh models in its wheel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,51 +75,6 @@ class CrowdWatch:
 def largest_first(faces: list[NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
     """Sort faces, float32 [478, 3] each, by the area of their bounding boxes."""
     return tuple(sorted(faces, key=lambda face: -float(np.prod(np.ptp(face[:, :2], axis=0)))))
-
-
-def open_tracker(*, still: bool = False) -> Tracker:
-    """Open the best tracker that is present.
-
-    `still` is for photographs that have nothing to do with one another: every picture is searched afresh.
-    Raises `MienError` where none is present; the text says how to get one.
-    """
-    version = mediapipe_version()
-    bundle = find_model(FACE_LANDMARKER.name)
-    if version == LANDMARKER_VERSION and bundle is not None:
-        from mien.encoder.tracker_landmarker import FaceLandmarkerTracker
-
-        return FaceLandmarkerTracker(bundle, still=still)
-    if version == FACE_MESH_VERSION:
-        from mien.encoder.tracker_face_mesh import FaceMeshTracker
-
-        return FaceMeshTracker(still=still)
-    raise MienError(explain_absence(version))
-
-
-def mediapipe_version() -> str | None:
-    """Return the version of the installed mediapipe, None without one. Does not import it."""
-    try:
-        return importlib.metadata.version("mediapipe")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def explain_absence(version: str | None) -> str:
-    """Say why no tracker can be opened with mediapipe `version` (None: not installed), and what to do."""
-    if version == LANDMARKER_VERSION:
-        return (
-            f"mediapipe {version} is here, but its model bundle {FACE_LANDMARKER.file_name} is not: run "
-            "`mien models fetch`, or put the file in a folder and name that folder in MIEN_MODELS"
-        )
-    if version is None:
-        return (
-            f"no face tracker is installed: run `make setup` in the checkout, or `pip install "
-            f"mediapipe=={LANDMARKER_VERSION}` and `mien models fetch`"
-        )
-    return (
-        f"mediapipe {version} is not a version that mien uses (later ones report usage over the network): "
-        f"`pip install mediapipe=={LANDMARKER_VERSION}` and `mien models fetch`"
-    )
 
 
 _STDERR: Final = 2

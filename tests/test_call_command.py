@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from PIL import Image
 
 from mien.cli import main
-from mien.encoder.tracker import open_tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.errors import MienError
 from tests.avatar_samples import TEST_KEY, portrait
 from tests.call_samples import avatar_file

@@ -17,7 +17,7 @@ from mien.cli import main
 from mien.commands import demo
 from mien.encoder.capture import Frame
 from mien.encoder.excerpt import Excerpt
-from mien.encoder.tracker import open_tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.models.face_model import FaceModel, project
 from mien.protocol.codec import MessageEncoder
 from mien.protocol.errors import MienError

@@ -25,7 +25,8 @@ from mien.encoder.enroll import POOL_FRAMES, Enrolment, Footage, Settings, Windo
 from mien.encoder.layer_packing import LayerBudget, PackedReference, pack_avatar
 from mien.encoder.matte import GrabCutMatter, guided_filter, keep_connected, open_matter
 from mien.encoder.reference_sheet import draw_reference_sheet
-from mien.encoder.tracker import Tracking, open_tracker
+from mien.encoder.tracker import Tracking
+from mien.encoder.tracker_choice import open_tracker
 from mien.models.appearance_code import CODE_LENGTH, AppearanceCode, Region, to_linear, to_srgb
 from mien.models.pictures import decode_matte, decode_picture
 from mien.protocol.avatar import MAX_FIRST_BYTES, AvatarAssembler, assemble, parse_avatar

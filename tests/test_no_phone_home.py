@@ -11,7 +11,7 @@ from pathlib import Path
 import ifaddr
 import pytest
 
-from mien.encoder.tracker import open_tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.errors import MienError
 from tests.network_trace import METHODS, Contact, Method, outside, parse_strace, trace, why_not
 

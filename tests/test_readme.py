@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mien.cli import VERBS
-from mien.encoder.tracker import open_tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.errors import MienError
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from mien.encoder.tracker import FACE_MESH_VERSION, LANDMARKER_VERSION
+from mien.encoder.tracker_choice import FACE_MESH_VERSION, LANDMARKER_VERSION
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mien.encoder.synthetic_source import LivingPortrait, Motion, SyntheticSource, motion_at
-from mien.encoder.tracker import Tracker, open_tracker
+from mien.encoder.tracker import Tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.errors import MienError
 
 SIZE = 256

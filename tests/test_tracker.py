@@ -15,18 +15,9 @@ import pytest
 import skimage.data
 from numpy.typing import NDArray
 
-from mien.encoder import tracker as tracker_module
-from mien.encoder.tracker import (
-    CROWD_CHECK_US,
-    FACE_MESH_VERSION,
-    LANDMARKER_VERSION,
-    CrowdWatch,
-    Tracker,
-    explain_absence,
-    largest_first,
-    native_stderr_to_log,
-    open_tracker,
-)
+from mien.encoder import tracker_choice as choice_module
+from mien.encoder.tracker import CROWD_CHECK_US, CrowdWatch, Tracker, largest_first, native_stderr_to_log
+from mien.encoder.tracker_choice import FACE_MESH_VERSION, LANDMARKER_VERSION, explain_absence, open_tracker
 from mien.protocol.errors import MienError
 from mien.protocol.stream import TrackerId
 
@@ -210,8 +201,8 @@ def absence() -> str | None:
 def test_absence_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str | None, words: list[str]
 ) -> None:
-    monkeypatch.setattr(tracker_module, "mediapipe_version", lambda: version)
-    monkeypatch.setattr(tracker_module, "find_model", lambda name: None)
+    monkeypatch.setattr(choice_module, "mediapipe_version", lambda: version)
+    monkeypatch.setattr(choice_module, "find_model", lambda name: None)
     with pytest.raises(MienError) as caught:
         open_tracker()
     assert str(caught.value) == explain_absence(version)
@@ -221,7 +212,7 @@ def test_absence_says_what_to_do(
 def test_harmed_bundle(tmp_path: Path) -> None:
     if (
         importlib.util.find_spec("mediapipe") is None
-        or tracker_module.mediapipe_version() != LANDMARKER_VERSION
+        or choice_module.mediapipe_version() != LANDMARKER_VERSION
     ):
         pytest.skip("another tracker is installed here")
     from mien.encoder.tracker_landmarker import FaceLandmarkerTracker

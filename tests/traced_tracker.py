@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import skimage.data
 
-from mien.encoder.tracker import mediapipe_version, open_tracker
+from mien.encoder.tracker_choice import mediapipe_version, open_tracker
 
 
 def main() -> int:

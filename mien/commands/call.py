@@ -33,7 +33,8 @@ from mien.decoder.window import Window
 from mien.encoder.capture import open_source
 from mien.encoder.identity import watched
 from mien.encoder.owner_key import OwnerKey, load_owner_key
-from mien.encoder.tracker import Tracker, open_tracker
+from mien.encoder.tracker import Tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.avatar import AvatarAssembler
 from mien.protocol.errors import MienError
 from mien.protocol.private_files import cache_folder

@@ -26,7 +26,8 @@ from mien.encoder.enroll import enroll_in_detail
 from mien.encoder.excerpt import Excerpt
 from mien.encoder.owner_key import OwnerKey, load_owner_key
 from mien.encoder.synthetic_source import SyntheticSource
-from mien.encoder.tracker import Tracker, open_tracker
+from mien.encoder.tracker import Tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.avatar import MAX_HEAD_BYTES, Avatar, Signer, parse_avatar
 from mien.protocol.consent import Consent, ConsentKind
 from mien.protocol.errors import MienError

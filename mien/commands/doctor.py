@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.text import Text
 
 from mien import __version__
-from mien.encoder.tracker import (
+from mien.encoder.tracker import native_stderr_to_log
+from mien.encoder.tracker_choice import (
     FACE_MESH_VERSION,
     LANDMARKER_VERSION,
     explain_absence,
     mediapipe_version,
-    native_stderr_to_log,
 )
 from mien.models.store import FACE_LANDMARKER, find_model
 from mien.protocol.errors import MienError

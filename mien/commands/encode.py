@@ -23,7 +23,8 @@ from mien.encoder.capture import Frame, Source, open_source
 from mien.encoder.identity import watched
 from mien.encoder.sender import FaceSender, SenderCounts
 from mien.encoder.stream_setup import ENOUGH_FACES, make_fitter, make_stream_header, owner_fingerprint
-from mien.encoder.tracker import Tracker, Tracking, open_tracker
+from mien.encoder.tracker import Tracker, Tracking
+from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.avatar import Avatar
 from mien.protocol.errors import MienError
 from mien.protocol.log import LogHeader, LogWriter, Origin, SourceFrame, open_log

@@ -17,7 +17,7 @@ from mien.encoder.enroll import REFERENCE_SIZES_PX, Enrolment, Settings, Window,
 from mien.encoder.identity import make_template, open_embedder, save_template
 from mien.encoder.owner_key import owner_key
 from mien.encoder.reference_sheet import draw_reference_sheet
-from mien.encoder.tracker import open_tracker
+from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.avatar import LayerKind
 from mien.protocol.consent import SELF_STATEMENT, Consent
 from mien.protocol.errors import MienError
