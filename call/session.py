@@ -14,6 +14,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Final
 
 import av
@@ -128,6 +129,7 @@ class CallSession:
         self._received_rungs: deque[RungChange] = deque(maxlen=MAX_CHANGES)
         self._reports = Reports()
         self.peer: Peer | None = None
+        self._peer_closed = False
 
     # --- what a user does -------------------------------------------------------------------------------------
 
@@ -563,9 +565,16 @@ class CallSession:
             self._tell(f"call ended: {reason}")
 
     async def _finish(self) -> CallStatistics:
+        """Close the connection and return the figures.
+
+        Path and streams can only be asked while the connection stands; the meter is read after it, because
+        closing costs datagrams too: SCTP's ABORT and DTLS's close_notify.
+        """
         if self._outgoing is not None:
             await self._outgoing.stop()
-        return await self.statistics()
+        statistics = await self.statistics()
+        await self._close_connection()
+        return replace(statistics, wire=self.meter.totals())
 
     async def _close(self) -> None:
         """Free everything, whatever state it is in."""
@@ -575,21 +584,26 @@ class CallSession:
             await self._outgoing.stop()
         if self._me.source is not None and not (self._outgoing and self._outgoing.owns_source):
             self._me.source.close()
+        await self._close_connection()
+        if self._me.voice is not None:
+            self._me.voice.stop()
+        await self._view.close()
+        if self._incoming is not None:
+            await asyncio.to_thread(self._incoming.keep_avatar)
+
+    async def _close_connection(self) -> None:
+        """End what uses the connection, then the connection."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.peer is not None:
+        if self.peer is not None and not self._peer_closed:
+            self._peer_closed = True
             await asyncio.sleep(0)  # a Bye that was just sent leaves with the next turn of the loop
             try:
                 async with asyncio.timeout(CLOSE_S):
                     await self.peer.close()
             except TimeoutError:
                 logger.warning("the connection did not close within %g s", CLOSE_S)
-        if self._me.voice is not None:
-            self._me.voice.stop()
-        await self._view.close()
-        if self._incoming is not None:
-            await asyncio.to_thread(self._incoming.keep_avatar)
 
     # --- odds and ends ----------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from mien.call.rendezvous import PeerLeft, local_pair
 from mien.call.scripted_source import CoverableSource, parse_script
 from mien.call.session import CallHooks, CallSession, CallSettings, Participant
 from mien.call.statistics import CallStatistics
-from mien.call.wire_meter import Cause
+from mien.call.wire_meter import Cause, Direction
 from mien.decoder.as_shown import ShownAgain
 from mien.protocol.avatar import assemble
 from mien.protocol.consent import ConsentKind
@@ -375,6 +375,23 @@ def test_voice_and_its_absence() -> None:
         assert received.received.audio_frames > 20
         assert Cause.AUDIO in sent.wire.sent and Cause.AUDIO not in received.wire.sent
         assert sent.received.audio_frames == 0
+
+    in_loop(scenario)
+
+
+def test_the_bill_includes_the_hanging_up() -> None:
+    """What one end says it received, the other says it sent: nothing leaves after the meter's last reading."""
+
+    async def scenario() -> None:
+        one, other = CallSession(Participant(), settings()), CallSession(Participant(), settings())
+        first, second = await talk_until(lambda: True, one, other)
+        await asyncio.sleep(0.1)
+        for session, figures in ((one, first), (other, second)):
+            assert figures.wire.sent == session.meter.totals().sent
+        for sender, receiver in ((first, second), (second, first)):
+            assert receiver.wire.total(Direction.RECEIVED).wire_bytes <= (
+                sender.wire.total(Direction.SENT).wire_bytes
+            )
 
     in_loop(scenario)
 
