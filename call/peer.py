@@ -28,6 +28,7 @@ from aiortc import (
 from aiortc.mediastreams import MediaStreamError
 from cryptography.hazmat.primitives import hashes
 
+from mien.call.sack_delay import SackDelay
 from mien.call.video_gate import VideoGate
 from mien.call.video_track import GatedVideoTrack, silence_rtcp_until_open
 from mien.call.wire_meter import WireMeter
@@ -128,6 +129,7 @@ class Peer:
         if sctp is None:
             raise RuntimeError("a connection with data channels has no SCTP transport")
         self._sctp: RTCSctpTransport = sctp
+        self._sacks = SackDelay(sctp, unreliable_streams=frozenset({CHANNEL_IDS[COEFFICIENTS]}))
         _use_addresses(sctp.transport.transport, addresses)
         self._pc.on("connectionstatechange", self._on_state)
         self._pc.on("track", self._on_track)
@@ -177,8 +179,8 @@ class Peer:
 
     @property
     def round_trip_us(self) -> int:
-        """SCTP's smoothed round trip, 0 while there is none."""
-        return round((self._sctp._srtt or 0) * 1e6)
+        """The shortest round trip that SCTP has seen, 0 while there is none."""
+        return self._sacks.round_trip_us
 
     def local_fingerprint(self) -> bytes:
         """Return the SHA-256 of this end's DTLS certificate."""
@@ -208,6 +210,7 @@ class Peer:
         """Close the connection and wait for everything that this object started."""
         self._closed = True
         await self._pc.close()
+        self._sacks.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
