@@ -1,7 +1,6 @@
 """`mien bench picture`: enrol on a clip's first part, send the rest through the codec, compare the pictures."""
 
 import argparse
-import io
 import json
 import statistics
 import tempfile
@@ -20,16 +19,16 @@ from rich.table import Table
 from mien.bench.akd import Face, FrameScore, Picture, Retracker, compared, score, summarise
 from mien.bench.contact_sheet import Moment, contact_sheet, spread
 from mien.bench.provenance import provenance
-from mien.commands.encode import encode
-from mien.commands.replay import Due, make_schedule
 from mien.decoder.compositor import Compositor, Layer
 from mien.decoder.framing import Framing
 from mien.decoder.output import save_png
 from mien.decoder.recording import read_recording
 from mien.decoder.renderer import Renderer
+from mien.decoder.replay_schedule import Due, make_schedule
 from mien.encoder.capture import open_source
 from mien.encoder.enroll import Settings, Window, enroll_in_detail
 from mien.encoder.owner_key import OwnerKey
+from mien.encoder.source_recorder import record_source
 from mien.encoder.tracker_choice import open_tracker
 from mien.models.face_model import FaceModel
 from mien.models.store import find_model
@@ -143,8 +142,7 @@ def measure(clip: Path, retracker: Retracker, options: argparse.Namespace) -> Cl
         log = Path(folder) / "talk.mien"
         with closing(open_source(str(clip))) as source, closing(open_tracker()) as tracker:
             quality = Quality[options.quality.upper()]
-            silent = Console(file=io.StringIO())
-            encode(source, tracker, avatar, str(log), quality=quality, console=silent, skip=cut)
+            record_source(source, tracker, avatar, str(log), quality=quality, skip_frames=cut)
         scores: list[FrameScore] = []
         moments: list[Moment] = []
         shown = set(spread(SHEET_MOMENTS, len(range(0, total - cut, options.step))))

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, TypeVar
 
@@ -14,14 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mien.commands.avatar_files import read_avatar
-from mien.commands.replay_outputs import Picture, Sink, open_sink
+from mien.commands.replay_outputs import Sink, open_sink
+from mien.decoder.artist import Artist
 from mien.decoder.as_shown import ShownAgain
-from mien.decoder.compositor import Compositor, Layer
-from mien.decoder.framing import Framing
-from mien.decoder.recording import Recording, Segment, read_recording
-from mien.decoder.renderer import BACKENDS, Backend, Renderer
+from mien.decoder.recording import Recording, read_recording
+from mien.decoder.renderer import BACKENDS
+from mien.decoder.replay_schedule import default_rate, make_schedule
 from mien.models.face_model import FaceModel
-from mien.protocol.avatar import Avatar, AvatarAssembler
+from mien.protocol.avatar import AvatarAssembler
 from mien.protocol.consent import PermittedUse
 from mien.protocol.errors import MienError
 from mien.protocol.log import LogHeader, LogReader, Origin, open_log, owner_digest
@@ -157,68 +156,6 @@ def replay_source(
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A picture to make: when in the output, of which segment, at which position in ticks."""
-
-    time_us: int
-    segment: Segment
-    position: Fraction
-
-
-def make_schedule(segments: list[Segment], fps: Fraction | None) -> list[Due]:
-    """Return the pictures of a replay, one segment after the other."""
-    out: list[Due] = []
-    start_us = 0
-    for segment in segments:
-        frames = segment.source_frames() if fps is None else segment.resampled(fps)
-        out += [Due(start_us + time_us, segment, position) for time_us, position in frames]
-        step = 1 / (fps or segment.stream.tick_rate)
-        start_us = out[-1].time_us + int(1_000_000 * step) if out else 0
-    return out
-
-
-class Artist:
-    """Draws states, with the badge. Makes a renderer for each framing as it comes."""
-
-    def __init__(self, avatar: Avatar, *, width: int, height: int, backend: Backend) -> None:
-        self._avatar = avatar
-        self._size = (width, height)
-        self._wanted: Backend = backend
-        self._compositor = Compositor(width, height, test_fixture=avatar.is_test_fixture)
-        self._framing: Framing | None = None
-        self._renderer: Renderer | None = None
-        self.backend = "none"
-
-    def draw(self, due: Due) -> Picture:
-        """Return RGB uint8 [height, width, 3]."""
-        stream = due.segment.stream
-        renderer = self._renderer_for(Framing(float(stream.unit_px), stream.width, stream.height))
-        rgb = renderer.render(due.segment.track.state_at(due.position))
-        return self._compositor.compose({Layer.AVATAR: rgb}, now_us=due.time_us)
-
-    def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
-
-    def _renderer_for(self, framing: Framing) -> Renderer:
-        if self._renderer is None or framing != self._framing:
-            self.close()
-            width, height = self._size
-            self._renderer = Renderer(
-                self._avatar,
-                FaceModel.load(),
-                width=width,
-                height=height,
-                stream=framing,
-                backend=self._wanted,
-            )
-            self._framing, self.backend = framing, self._renderer.backend
-        return self._renderer
-
-
 def why_nothing(recording: Recording, path: str) -> str:
     """Say why a log gives no picture."""
     problem = next((s.problem for s in recording.segments if s.problem), None)
@@ -226,13 +163,6 @@ def why_nothing(recording: Recording, path: str) -> str:
         return f"{path}: {problem}"
     damage = f" ({recording.damage})" if recording.damage else ""
     return f"{path} holds no message that can be read{damage}"
-
-
-def default_rate(recording: Recording) -> Fraction:
-    """Return the nominal frame rate of the output: the source's, or the ticks' where the source is not known."""
-    known = any(segment.frames for segment in recording.segments)
-    rate = recording.header.source_rate if known else recording.header.stream.tick_rate
-    return min(max(rate, Fraction(1)), Fraction(240)).limit_denominator(1001)
 
 
 def parse_size(text: str, header: LogHeader) -> tuple[int, int]:

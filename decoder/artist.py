@@ -1,0 +1,52 @@
+"""Draws the pictures of a replay."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.decoder.compositor import Compositor, Layer
+from mien.decoder.framing import Framing
+from mien.decoder.renderer import Backend, Renderer
+from mien.decoder.replay_schedule import Due
+from mien.models.face_model import FaceModel
+from mien.protocol.avatar import Avatar
+
+
+class Artist:
+    """Draws states, with the badge. Makes a renderer for each framing as it comes."""
+
+    def __init__(self, avatar: Avatar, *, width: int, height: int, backend: Backend) -> None:
+        self._avatar = avatar
+        self._size = (width, height)
+        self._wanted: Backend = backend
+        self._compositor = Compositor(width, height, test_fixture=avatar.is_test_fixture)
+        self._framing: Framing | None = None
+        self._renderer: Renderer | None = None
+        self.backend = "none"
+
+    def draw(self, due: Due) -> NDArray[np.uint8]:
+        """Return RGB uint8 [height, width, 3]."""
+        stream = due.segment.stream
+        renderer = self._renderer_for(Framing(float(stream.unit_px), stream.width, stream.height))
+        rgb = renderer.render(due.segment.track.state_at(due.position))
+        return self._compositor.compose({Layer.AVATAR: rgb}, now_us=due.time_us)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _renderer_for(self, framing: Framing) -> Renderer:
+        if self._renderer is None or framing != self._framing:
+            self.close()
+            width, height = self._size
+            self._renderer = Renderer(
+                self._avatar,
+                FaceModel.load(),
+                width=width,
+                height=height,
+                stream=framing,
+                backend=self._wanted,
+            )
+            self._framing, self.backend = framing, self._renderer.backend
+        return self._renderer
