@@ -94,11 +94,14 @@ def place_vertices(
     pose: NDArray[np.floating],
     rings: NDArray[np.float32],
     offset: NDArray[np.floating],
+    *,
+    known: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
 ) -> NDArray[np.float64]:
     """Return all mesh vertices [VERTEX_COUNT, 3] in units of unit_px from the picture's centre; z grows away.
 
     `vertices` [478, 3] in model space (expression included), `pose` [6], `rings` as in `mien.models.rings`,
-    `offset` [anchors, 2] what is added to the anchors' places.
+    `offset` [anchors, 2] what is added to the anchors' places, `known` the range of poses that the
+    references span (see `ring_positions`).
     """
     scale = float(np.exp(pose[3]))
     out = np.full((VERTEX_COUNT, 3), RING_DEPTH * scale)
@@ -107,7 +110,7 @@ def place_vertices(
     for loop, centre in zip(EYE_LOOPS, IRIS_CENTRES, strict=True):
         face[centre] = keep_inside(face[centre], face[list(loop)])
     out[:LANDMARK_COUNT] = face
-    anchors = ring_positions(rings, pose) + offset
+    anchors = ring_positions(rings, pose, known=known) + offset
     out[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT, :2] = anchors
     out[LANDMARK_COUNT + ANCHOR_COUNT : RINGS_END, :2] = SKIRT * anchors[-RAYS:]
     lips = face[list(INNER_LIPS)]

@@ -9,6 +9,7 @@ from mien.decoder.scene import Drawing, Scene
 # A face covers its picture about twice. A mesh that hostile numbers have folded over and over is cut short: it
 # shows nothing anyway, and would take memory and time in proportion.
 MAX_OVERDRAW = 16
+STRIP = 0.05  # as in the shader
 
 
 class NumpyRenderer:
@@ -32,7 +33,7 @@ class NumpyRenderer:
             if not len(here):
                 continue
             uv = np.einsum("pc,pcd->pd", corner[here], scene.uv[vertices[here], layer])
-            total[here] += weights[here, layer, None] * bilinear(texture, mirrored(uv))
+            total[here] += weights[here, layer, None] * bilinear(texture, within(uv))
         picture = np.zeros((scene.height * scene.width, 3), np.uint8)
         total /= np.maximum(weights.sum(1, keepdims=True), 1e-3)
         dark = np.einsum("pc,pc->p", corner, drawing.cavity[vertices])[:, None]
@@ -43,9 +44,11 @@ class NumpyRenderer:
         """Nothing to free."""
 
 
-def mirrored(uv: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Continue a picture beyond its border as its mirror image, like the shader."""
-    return np.asarray(1 - np.abs(1 - np.abs(uv)))
+def within(uv: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Continue a picture beyond its border as a strip of its mirror image, like the shader."""
+    under, over = np.maximum(-uv, 0), np.maximum(uv - 1, 0)
+    back = STRIP * under / (STRIP + under) - STRIP * over / (STRIP + over)
+    return np.asarray(np.clip(uv, 0, 1) + back, np.float32)
 
 
 def bilinear(texture: NDArray[np.float32], uv: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -27,6 +27,8 @@ MAX_REFERENCES: Final = 8  # what the shader has room for
 # Textures up to this many times the drawn size keep the picture sharp; beyond that they would alias.
 TEXTURE_SHARE: Final = 2.0
 # What can be drawn: a turn of the head, log of its scale, its way from the centre, a vertex's from the origin.
+# What was measured between the references' turns of the head is carried on beyond them by as much again, and this.
+KNOWN_MARGIN: Final = 0.1  # radians
 CAVITY_RIM: Final = 0.55  # how dark the mouth's rim is where its core is all dark
 INNER_LIPS_MIDDLE: Final = (13, 14)
 MAX_TURN_RAD: Final = 1.4
@@ -98,18 +100,20 @@ class Scene:
             for r in references
         ]
         self.residuals = np.stack([o - r.shape for o, r in zip(own, references, strict=True)])
+        poses = np.stack([r.pose for r in references])
+        # Only turns: shoulders really go along when the whole person moves.
+        margin = np.where(np.arange(6) < 3, KNOWN_MARGIN + np.ptp(poses, axis=0), np.inf)
+        self.known = poses.min(0) - margin, poses.max(0) + margin
         self.offsets = np.stack([ring_offset(self.rings, r.slot) for r in references], 1)  # [anchors, r, 2]
         places = np.stack(
             [
-                place_vertices(o, r.pose, self.rings, self.offsets[:, i])
+                place_vertices(o, r.pose, self.rings, self.offsets[:, i], known=self.known)
                 for i, (o, r) in enumerate(zip(own, references, strict=True))
             ]
         )
         self.uv = np.stack([self.reference_uv(place) for place in places], 1)
         shapes = np.stack([r.shape for r in references])
-        self.blender = Blender(
-            shapes, np.stack([r.pose[:3] for r in references]), visibility(places), region_shares()
-        )
+        self.blender = Blender(shapes, poses[:, :3], visibility(places), region_shares())
         self.openings = mouth_gap(shapes)
 
     def reference_uv(self, place: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -126,7 +130,7 @@ class Scene:
         astray = np.einsum(
             "vr,vrd->vd", weights[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT], self.offsets
         )
-        place = place_vertices(shape + kept, pose, self.rings, astray) * self.unit_px
+        place = place_vertices(shape + kept, pose, self.rings, astray, known=self.known) * self.unit_px
         place[:, :2] += [self.width / 2, self.height / 2]
         cavity = np.zeros(VERTEX_COUNT, np.float32)
         lack = mouth_lack(float(mouth_gap(shape)), float(weights[MOUTH_CORE].mean(0) @ self.openings))

@@ -45,13 +45,23 @@ def check_rings(rings: NDArray[np.float32]) -> None:
         raise WireError("ring anchors have a share of head motion outside 0 to 1")
 
 
-def ring_positions(rings: NDArray[np.float32], pose: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return where the anchors are at `pose`: float32 [anchors, 2], units of unit_px from the picture's centre."""
+def ring_positions(
+    rings: NDArray[np.float32],
+    pose: NDArray[np.floating],
+    *,
+    known: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
+) -> NDArray[np.float32]:
+    """Return where the anchors are at `pose`: float32 [anchors, 2], units of unit_px from the picture's centre.
+
+    `known` is the range of poses, least and greatest [6], within which J was measured: it is not carried
+    further, because a line through measurements means nothing far from them.
+    """
     head = (
         np.exp(float(pose[3])) * rings[:, :3] @ rotation_matrix(np.asarray(pose[:3], np.float64))[:2].T
         + pose[4:6]
     )
-    bend = rings[:, 6:ROW_LENGTH].reshape(-1, 2, POSE_COUNT) @ pose
+    bent = pose if known is None else np.clip(pose, *known)
+    bend = rings[:, 6:ROW_LENGTH].reshape(-1, 2, POSE_COUNT) @ bent
     return np.asarray(rings[:, 3:4] * head + rings[:, 4:6] + bend, np.float32)
 
 

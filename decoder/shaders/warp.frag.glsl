@@ -10,14 +10,18 @@ in vec4 v_uv_01, v_uv_23, v_uv_45, v_uv_67;
 
 out vec4 f_colour;
 
-// Where a reference ends, it goes on as its own mirror image: cloth and walls look right, streaks do not.
-vec2 mirrored(vec2 uv) {
-    return 1.0 - abs(1.0 - abs(uv));
+// Where a reference ends, it goes on as its own mirror image, ever slower: a strip of wall or cloth looks right
+// where a streak does not, and no mirrored head comes in from above.
+const float STRIP = 0.05;  // of the picture
+
+vec2 within(vec2 uv) {
+    vec2 under = max(-uv, 0.0), over = max(uv - 1.0, 0.0);
+    return clamp(uv, 0.0, 1.0) + STRIP * under / (STRIP + under) - STRIP * over / (STRIP + over);
 }
 
 vec4 painted(float weight, vec2 uv, float layer) {
     if (weight <= 0.0) return vec4(0.0);
-    return weight * vec4(textureLod(u_references, vec3(mirrored(uv), layer), 0.0).rgb, 1.0);
+    return weight * vec4(textureLod(u_references, vec3(within(uv), layer), 0.0).rgb, 1.0);
 }
 
 void main() {
