@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
+from typing import Any
 
 import moderngl
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from picture_fixtures import REFERENCE_STATES, SIZE, made_up_avatar, state
+from tests.picture_fixtures import REFERENCE_STATES, SIZE, made_up_avatar, state
 
 from mien.decoder.blend import soft_choice
 from mien.decoder.framing import Framing, reframe
@@ -32,8 +34,9 @@ def twin() -> Iterator[Renderer]:
 
 @pytest.fixture(scope="module")
 def shader() -> Iterator[Renderer]:
+    settings: dict[str, Any] = {"backend": "egl"}
     try:
-        moderngl.create_standalone_context(backend="egl").release()
+        moderngl.create_standalone_context(**settings).release()
     except Exception as error:  # noqa: BLE001 - moderngl raises bare Exception
         pytest.skip(f"no EGL: {error}")
     made = renderer("gl")
@@ -42,7 +45,8 @@ def shader() -> Iterator[Renderer]:
 
 
 def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
-    return np.abs(a.astype(np.float64) - b).max(2)
+    worst: NDArray[np.float64] = np.abs(a.astype(np.float64) - b).max(2)
+    return worst
 
 
 @pytest.mark.parametrize(
