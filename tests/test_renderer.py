@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-from typing import Any
 
 import moderngl
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.picture_fixtures import REFERENCE_STATES, SIZE, made_up_avatar, state
 
 from mien.decoder.blend import soft_choice
 from mien.decoder.framing import Framing, reframe
@@ -19,6 +17,7 @@ from mien.decoder.renderer import Renderer
 from mien.models.face_model import FaceModel
 from mien.models.pictures import decode_picture
 from mien.protocol.state import LANDMARK_COUNT
+from tests.picture_fixtures import REFERENCE_STATES, SIZE, made_up_avatar, state
 
 
 def renderer(backend: str, size: int = SIZE) -> Renderer:
