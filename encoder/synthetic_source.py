@@ -441,7 +441,7 @@ def _photograph() -> _Picture:
         from skimage import data
     except ImportError as error:  # the reason is worth more than a trace back
         raise MienError(f"the portrait comes with scikit-image, which cannot be imported: {error}") from error
-    photograph: _Picture = data.astronaut()  # type: ignore[no-untyped-call]
+    photograph: _Picture = data.astronaut()
     return photograph
 
 

@@ -47,7 +47,7 @@ def reference(size_px: int, *, slot: int = 0, quality: int = 20) -> Reference:
     """Return the portrait as a reference of `size_px` square."""
     rgb, landmarks = portrait()
     scale = size_px / rgb.shape[0]
-    small = cv2.resize(rgb, (size_px, size_px), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(rgb, (size_px, size_px), interpolation=cv2.INTER_AREA), np.uint8)
     matte = np.zeros((size_px // 2, size_px // 2), np.uint8)
     cv2.circle(matte, (size_px // 4, size_px // 4), size_px // 5, 255, -1)
     return Reference(
@@ -86,7 +86,7 @@ def content() -> AvatarContent:
         appearance=np.linspace(0, 1, 20, dtype=np.float32),
         first=reference(64),
         references=(reference(96), reference(64, slot=3)),
-        rings=np.arange(12, dtype=np.float32).reshape(3, 4) / 8,
+        rings=np.arange(12, dtype=np.float32).reshape(3, 4) / np.float32(8),
     )
 
 

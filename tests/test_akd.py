@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from picture_fixtures import smooth_picture
 
 from mien.bench import akd
 from mien.bench.akd import Face, FrameScore, Retracker, compared, score, summarise
 from mien.decoder.output import VideoSink
 from mien.models.store import find_model
+from tests.picture_fixtures import smooth_picture
 
 YARDSTICK = Path(__file__).parents[1] / "../shared/yardstick/metrics.py"
 
@@ -108,4 +108,4 @@ def decoded(path: Path) -> list[NDArray[np.uint8]]:
     import av
 
     with av.open(str(path)) as container:
-        return [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+        return [np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in container.decode(video=0)]

@@ -5,12 +5,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from avatar_samples import CREATED, TEST_KEY, content, own, sample, split
 
 from mien.decoder.avatar_cache import AvatarCache
 from mien.protocol.avatar import AvatarAssembler, assemble, sign_avatar
 from mien.protocol.consent import ConsentKind
 from mien.protocol.errors import MienError
+from tests.avatar_samples import CREATED, TEST_KEY, content, own, sample, split
 
 NOW = CREATED + 100
 

@@ -39,7 +39,7 @@ def walk(frames: int, seed: int = 1) -> list[FaceState]:
     """A smooth random motion."""
     rng = np.random.default_rng(seed)
     path = np.cumsum(rng.normal(0, 0.004, (frames, 36)), axis=0).astype(np.float32)
-    path[:, 4:6] += np.float32([0.3, -0.8])
+    path[:, 4:6] += np.array([0.3, -0.8], np.float32)
     return [FaceState.from_coefficients(row) for row in path]
 
 

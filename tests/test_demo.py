@@ -173,7 +173,9 @@ def test_landmark_error_is_in_percent_of_the_pupils_distance() -> None:
     assert exact.frames == 7  # one had no face
     assert 0 < exact.mean_percent < 0.5  # the quantiser's
     pupils_px = np.linalg.norm(truth[0][468] - truth[0][473])
-    shifted = landmark_error(messages, header, {0: truth[0] + [0.1 * pupils_px, 0]}, model.mean)
+    shifted = landmark_error(
+        messages, header, {0: truth[0] + np.array([0.1 * pupils_px, 0], np.float32)}, model.mean
+    )
     assert shifted.mean_percent == pytest.approx(10, abs=0.5)
     assert shifted.frames == 1
     lost = landmark_error(messages[1:], header, truth, model.mean)

@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from avatar_samples import CREATED, TEST_KEY, content, declaration, portrait
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -33,6 +32,7 @@ from mien.protocol.avatar import MAX_FIRST_BYTES, AvatarAssembler, assemble, par
 from mien.protocol.consent import Consent, ConsentKind
 from mien.protocol.errors import MienError, WireError
 from mien.protocol.stream import TrackerId
+from tests.avatar_samples import CREATED, TEST_KEY, content, declaration, portrait
 
 SIZE = 192
 CONSENT = Consent.of_self(CREATED)
@@ -58,7 +58,8 @@ def face_of(index: int) -> NDArray[np.float32]:
     _, landmarks = portrait()
     turn = nod(index)
     flat = landmarks[:, :2] @ turn[:, :2].T + turn[:, 2]
-    return np.c_[flat, landmarks[:, 2] * np.sqrt(abs(np.linalg.det(turn[:, :2])))].astype(np.float32)
+    depth = landmarks[:, 2] * np.sqrt(abs(np.linalg.det(turn[:, :2])))
+    return np.column_stack([flat, depth]).astype(np.float32)
 
 
 class MadeUpTracker:
@@ -191,7 +192,7 @@ def test_the_tracker_of_the_caller_stays_open() -> None:
 
 def test_the_pool_is_bounded() -> None:
     footage = Footage()
-    rgb, landmarks = np.zeros((32, 32, 3), np.uint8), face_of(0) / 6
+    rgb, landmarks = np.zeros((32, 32, 3), np.uint8), face_of(0) / np.float32(6)
     for i in range(4 * POOL_FRAMES + 10):
         footage.add(i, rgb, landmarks, 256)
         assert len(footage.pool) <= POOL_FRAMES
@@ -231,7 +232,7 @@ def test_pictures_that_cannot_be_used() -> None:
 def test_a_face_too_small() -> None:
     class Small(MadeUpTracker):
         def track(self, rgb: NDArray[np.uint8], timestamp_us: int) -> Tracking:
-            return Tracking((super().track(rgb, timestamp_us).faces[0] / 4,))
+            return Tracking((super().track(rgb, timestamp_us).faces[0] / np.float32(4),))
 
     with pytest.raises(MienError, match="come nearer"):
         run(clip(3), Small())

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from avatar_samples import CREATED, sample
 from numpy.typing import NDArray
 
 from mien.encoder import identity
@@ -28,6 +27,7 @@ from mien.encoder.tracker import Tracking
 from mien.protocol.avatar import Avatar, parse_avatar
 from mien.protocol.errors import MienError, WireError
 from mien.protocol.stream import TrackerId
+from tests.avatar_samples import CREATED, sample
 
 LANDMARKS = np.zeros((478, 3), np.float32)
 ADA, EVE = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)

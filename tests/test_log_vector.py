@@ -1,5 +1,7 @@
 """The log of a released version is read for ever."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -16,8 +18,13 @@ def test_header_and_records() -> None:
         events = [r for r in reader.records() if isinstance(r, EventRecord)]
         renders = [r for r in reader.records() if isinstance(r, RenderRecord)]
     assert header.avatar_id == AVATAR_ID and header.owner == bytes(range(32, 64))
-    assert (header.source_rate, header.width, header.height, header.writer) == (50, 320, 240, "0.1.0")
-    assert (header.stream.tick_rate, header.stream.rest_pose) == (25, (100, -50, 0, 7, -300, 20))
+    assert (header.source_rate, header.width, header.height, header.writer) == (
+        Fraction(50),
+        320,
+        240,
+        "0.1.0",
+    )
+    assert (header.stream.tick_rate, header.stream.rest_pose) == (Fraction(25), (100, -50, 0, 7, -300, 20))
     assert (index.messages, index.frames, index.renders, index.events) == (6, 60, 6, 3)
     assert index.ended and index.damage is None
     assert [e.event for e in events] == [EventKind.SETTINGS, EventKind.STREAM, EventKind.END]

@@ -7,18 +7,18 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from picture_fixtures import smooth_picture
 from PIL import Image
 
 from mien.decoder.output import VideoSink, save_png
 from mien.protocol.errors import MienError
+from tests.picture_fixtures import smooth_picture
 
 
 def read(path: Path) -> tuple[list[NDArray[np.uint8]], list[Fraction]]:
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
     times = [Fraction(f.pts) * f.time_base for f in frames if f.pts is not None and f.time_base is not None]
-    return [f.to_ndarray(format="rgb24") for f in frames], times
+    return [np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in frames], times
 
 
 @pytest.mark.parametrize(

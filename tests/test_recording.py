@@ -107,7 +107,7 @@ def test_without_source_times_ticks_are_frames_and_pauses_are_cut() -> None:
     frames = segment.source_frames()
     assert [p for _, p in frames[:4]] == [5, 6, 7, 8]
     assert len(frames) == 3 + MAX_PAUSE_TICKS + 1
-    assert frames[-1] == ((len(frames) - 1) * 40_000, 100_000)
+    assert frames[-1] == ((len(frames) - 1) * 40_000, Fraction(100_000))
     assert Segment(STREAM).source_frames() == []
     assert Segment(STREAM).resampled(Fraction(30)) == []
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from avatar_samples import portrait
 from numpy.typing import NDArray
 
 from mien.encoder.appearance import FrameQuality, frame_quality
@@ -22,6 +21,7 @@ from mien.encoder.reference_selection import (
 )
 from mien.models.face_model import FaceModel
 from mien.models.rotation import rotation_matrix
+from tests.avatar_samples import portrait
 
 GOOD = FrameQuality(sharpness=100.0, exposure=0.5, clipped=0.0)
 AT_REST = dict(zip(NAMES, [0, 0, 0, 0.01, 0.8, 0, 0, 0.3, 0.3, 0.5, 0, 0], strict=True))

@@ -87,7 +87,8 @@ def inspect(path: Path | str, capsys: pytest.CaptureFixture[str], *, status: int
 def frames_of(path: Path) -> list[tuple[int, NDArray[np.uint8]]]:
     with av.open(str(path)) as container:
         return [
-            (round(float(f.time or 0) * 1e6), f.to_ndarray(format="rgb24")) for f in container.decode(video=0)
+            (round(float(f.time or 0) * 1e6), np.asarray(f.to_ndarray(format="rgb24"), np.uint8))
+            for f in container.decode(video=0)
         ]
 
 

@@ -199,7 +199,8 @@ def test_a_gap_is_told_at_once() -> None:
     async def scenario(pair: Pair) -> None:
         await until(lambda: pair.unacknowledged == 0, 3)
         sctp = pair.one._sctp
-        send, dropped = sctp._send_chunk, []
+        send = sctp._send_chunk
+        dropped: list[DataChunk] = []
 
         async def drop_first(chunk: Any) -> None:
             if isinstance(chunk, DataChunk) and not dropped:

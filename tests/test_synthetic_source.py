@@ -98,7 +98,7 @@ def test_source_is_deterministic() -> None:
 
 def test_source_says_what_it_is() -> None:
     source = SyntheticSource(2, rate=Fraction(25), size_px=128)
-    assert (source.name, source.live, source.rate) == ("synthetic source", False, 25)
+    assert (source.name, source.live, source.rate) == ("synthetic source", False, Fraction(25))
     assert (source.width, source.height, source.frame_count) == (128, 128, 50)
 
 

@@ -28,7 +28,7 @@ LEFT_EYE, RIGHT_EYE, CHIN, FOREHEAD, NOSE_TIP = 33, 263, 152, 10, 1  # as the vi
 
 
 def portrait() -> NDArray[np.uint8]:
-    picture: NDArray[np.uint8] = skimage.data.astronaut()  # type: ignore[no-untyped-call]  # it has no hints
+    picture: NDArray[np.uint8] = skimage.data.astronaut()
     return picture
 
 

@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from avatar_samples import CREATED, OTHER_KEY, TEST_KEY, content, fields_of, own, resign, sample, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from mien.protocol.transfer import (
     Want,
     parse_transfer,
 )
+from tests.avatar_samples import CREATED, OTHER_KEY, TEST_KEY, content, fields_of, own, resign, sample, split
 
 NOW = CREATED + 100
 ID = bytes(range(8))

@@ -279,6 +279,7 @@ def test_a_relayed_datagram_costs_its_channel_header() -> None:
         meter.attach(pc)
         pc.createDataChannel("mien-control")
         allocation = Allocation()
+        assert pc.sctp is not None
         connection = pc.sctp.transport.transport._connection
         protocol = Silent(connection)
         protocol.transport = TurnTransport(allocation)  # type: ignore[arg-type,assignment]

@@ -11,7 +11,7 @@ from mien.encoder.tracker_choice import mediapipe_version, open_tracker
 
 def main() -> int:
     """Track 12 frames of a moving portrait; print one JSON line."""
-    portrait = skimage.data.astronaut()  # type: ignore[no-untyped-call]  # it has no hints
+    portrait = skimage.data.astronaut()
     still = open_tracker(still=True)
     face = still.track(portrait, 0).faces[0]
     still.close()
