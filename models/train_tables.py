@@ -7,19 +7,21 @@ Only these counts leave the script.
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.models.face_model import FaceModel
 from mien.models.fit import Fitter, estimate_neutral, reference_scale, rest_pose
-from mien.protocol.quantizer import DEAD_ZONE, STEPS, round_residual, to_steps
+from mien.protocol.quantizer import MAX_VALUE, STEPS, to_steps
 from mien.protocol.range_coder import TOTAL
+from mien.protocol.rate_distortion import FrameChooser
 from mien.protocol.residual_coder import activity, contexts
 from mien.protocol.state import COEFFICIENT_COUNT, FaceState
 from mien.protocol.tables import ASSET, FIRST_CONTEXTS, LARGEST, NEXT_CONTEXTS, SYMBOL_COUNT, Tables
@@ -27,6 +29,8 @@ from mien.protocol.tables import ASSET, FIRST_CONTEXTS, LARGEST, NEXT_CONTEXTS, 
 Floats = NDArray[np.float64]
 
 CLASS_COUNT: Final = 40
+DEAD_ZONE: Final = 0.15  # in steps
+SENDER_PASSES: Final = 2
 MAX_TICK_RATE: Final = 30
 MIN_CLIP_FRAMES: Final = 60
 MAX_CLIP_FRAMES: Final = 900  # of one clip
@@ -59,30 +63,58 @@ def read_states(path: Path, model: FaceModel) -> tuple[str, StateTrack] | None:
     return identity, StateTrack(states, rest_pose(states), max(1, round(min(float(rate), MAX_TICK_RATE) / 5)))
 
 
-def residuals(track: StateTrack, step_index: int) -> Iterator[tuple[bool, list[int], list[int]]]:
+class Chooser(Protocol):
+    """What turns the frames of one message into integers."""
+
+    @property
+    def values(self) -> list[int]:
+        """The integers [36] of the latest frame; zeros before the first."""
+
+    def choose(self, target: Floats) -> list[int]:
+        """Return the integers [36] for `target`, float64 [36] in steps."""
+
+
+class DeadZone:
+    """Rounds, with a dead zone around the frame before: for the first pass, which has no tables to ask."""
+
+    def __init__(self) -> None:
+        self.values = [0] * COEFFICIENT_COUNT
+        self._zone = 0.0
+
+    def choose(self, target: Floats) -> list[int]:
+        """Return the integers [36] for `target`."""
+        difference = target - np.array(self.values)
+        steps = np.sign(difference) * np.floor(np.abs(difference) + 0.5 - self._zone)
+        self.values = np.clip(np.array(self.values) + steps, -MAX_VALUE, MAX_VALUE).astype(int).tolist()
+        self._zone = DEAD_ZONE
+        return self.values
+
+
+def residuals(
+    track: StateTrack, step_index: int, chooser: Callable[[], Chooser]
+) -> Iterator[tuple[bool, list[int], list[int]]]:
     """Yield, for each coded frame, whether it is a message's first, its context indices and its residuals."""
     size = track.frames_per_message
     for start in range(0, len(track.states) - size + 1, size):
-        prediction = np.zeros(COEFFICIENT_COUNT, np.int64)
+        message = chooser()
         before: list[int] | None = None
         activity_before = 0
         for state in track.states[start : start + size]:
-            target = to_steps(state, track.rest_pose, step_index)
-            values = round_residual(target, prediction, 0.0 if before is None else DEAD_ZONE)
+            prediction = np.array(message.values)
+            values = np.array(message.choose(to_steps(state, track.rest_pose, step_index)))
             frame = (values - prediction).tolist()
             yield before is None, contexts(frame, before, activity_before), frame
             activity_before = 0 if before is None else activity(frame)
             before = [] if before is None else frame
-            prediction = values
 
 
-def count(tracks: list[StateTrack], step_index: int) -> tuple[Floats, Floats]:
+def count(tracks: list[StateTrack], step_index: int, chooser: Callable[[], Chooser]) -> tuple[Floats, Floats]:
     """Return weighted counts of magnitudes: first frames [36 * 4, 16] and the others [36 * 64, 16]."""
     first = np.zeros((COEFFICIENT_COUNT * FIRST_CONTEXTS, MAGNITUDES))
     following = np.zeros((COEFFICIENT_COUNT * NEXT_CONTEXTS, MAGNITUDES))
     for track in tracks:
         weight = CLIP_WEIGHT / (len(track.states) * COEFFICIENT_COUNT)
-        for is_first, indices, frame in residuals(track, step_index):
+        for is_first, indices, frame in residuals(track, step_index, chooser):
             magnitudes = np.minimum(np.abs(frame), MAGNITUDES - 1)
             np.add.at(first if is_first else following, (np.array(indices), magnitudes), weight)
     return first, following
@@ -135,8 +167,16 @@ def cumulative(distribution: Floats) -> tuple[int, ...]:
 
 
 def train(tracks: list[StateTrack]) -> Tables:
-    """Return tables learned from `tracks`."""
-    counted = [count(tracks, step_index) for step_index in range(len(STEPS))]
+    """Return tables learned from `tracks`: once from plain rounding, then from what a sender chooses by those."""
+    tables = _learn([count(tracks, step_index, DeadZone) for step_index in range(len(STEPS))])
+    for _ in range(SENDER_PASSES):
+        choosers = [partial(FrameChooser, tables, step_index) for step_index in range(len(STEPS))]
+        tables = _learn([count(tracks, s, chooser) for s, chooser in enumerate(choosers)])
+    return tables
+
+
+def _learn(counted: list[tuple[Floats, Floats]]) -> Tables:
+    """Return the tables for counts of each step."""
     blocks = [
         (counts, smooth(counts, axes)) for pair in counted for counts, axes in zip(pair, (1, 3), strict=True)
     ]

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mien.protocol.errors import WireError
 from mien.protocol.message import MAX_FRAMES_PER_MESSAGE, CoefficientMessage
-from mien.protocol.quantizer import DEAD_ZONE, Quality, from_steps, round_residual, to_steps
-from mien.protocol.state import COEFFICIENT_COUNT, FaceState
+from mien.protocol.quantizer import Quality, from_steps, to_steps
+from mien.protocol.rate_distortion import FrameChooser
+from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 from mien.protocol.tables import Tables
 
@@ -40,7 +40,8 @@ class MessageEncoder:
         self._tables = Tables.load()
         self._first_tick = 0
         self._next_tick: int | None = None
-        self._values: list[NDArray[np.int64]] = []
+        self._chooser = FrameChooser(self._tables, self._step_index)
+        self._values: list[list[int]] = []
         self._tracked: list[bool] = []
 
     def push(self, tick: int, state: FaceState) -> bytes | None:
@@ -53,7 +54,9 @@ class MessageEncoder:
         if not self._values:
             self._first_tick = tick
         self._next_tick = tick + 1
-        self._values.append(self._quantise(state))
+        if state.tracked:
+            self._chooser.choose(to_steps(state, self._header.rest_pose, self._step_index))
+        self._values.append(self._chooser.values)
         self._tracked.append(state.tracked)
         return self.flush() if len(self._values) == self._size else None
 
@@ -69,16 +72,8 @@ class MessageEncoder:
             tracked=tuple(self._tracked),
         )
         self._values, self._tracked = [], []
+        self._chooser = FrameChooser(self._tables, self._step_index)
         return message.serialize(self._tables)
-
-    def _quantise(self, state: FaceState) -> NDArray[np.int64]:
-        prediction = self._values[-1] if self._values else np.zeros(COEFFICIENT_COUNT, np.int64)
-        if not state.tracked:
-            return prediction
-        # The first tracked frame is coded whole: a dead zone would only bias it towards the rest pose.
-        dead_zone = DEAD_ZONE if any(self._tracked) else 0.0
-        target = to_steps(state, self._header.rest_pose, self._step_index)
-        return round_residual(target, prediction, dead_zone)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

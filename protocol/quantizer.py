@@ -1,4 +1,4 @@
-"""Coefficients to integers and back: a uniform quantiser with a dead zone on the prediction residual.
+"""Coefficients to steps, and integers back to coefficients: a uniform quantiser.
 
 An integer q of coefficient k stands for `rest[k] + q * step / SCALE[k]`, where rest is the stream's rest pose
 (zero for the expression). Which integers a sender chooses is its own affair; what they mean is the format.
@@ -21,8 +21,6 @@ MAX_VALUE: Final = 4095  # of a quantised value, either sign: every decoded one 
 SCALE: Final = (0.6, 0.6, *(1.0,) * (COEFFICIENT_COUNT - 2))
 _SCALE: Final = np.array(SCALE)
 
-DEAD_ZONE: Final = 0.15  # residuals that round to 0 in (-0.65, 0.65) steps cost little and are mostly noise
-
 
 class Quality(IntEnum):
     """The named settings; the value is the step's index in `STEPS`."""
@@ -38,17 +36,6 @@ def to_steps(state: FaceState, rest_pose: Sequence[int], step_index: int) -> NDA
     values[:POSE_COUNT] -= np.array(rest_pose) / 1000.0
     steps: NDArray[np.float64] = values * _SCALE * (10000.0 / STEPS[step_index])
     return steps
-
-
-def round_residual(
-    target: NDArray[np.float64], prediction: NDArray[np.int64], dead_zone: float
-) -> NDArray[np.int64]:
-    """Return the integers nearest to `target` [36], with the dead zone around `prediction` [36], clamped."""
-    residual = target - prediction
-    magnitude = np.floor(np.abs(residual) + (0.5 - dead_zone))
-    chosen = prediction + (np.sign(residual) * magnitude).astype(np.int64)
-    clamped: NDArray[np.int64] = np.clip(chosen, -MAX_VALUE, MAX_VALUE)
-    return clamped
 
 
 def from_steps(values: NDArray[np.int16], rest_pose: Sequence[int], step_index: int) -> NDArray[np.float32]:

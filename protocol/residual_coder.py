@@ -44,15 +44,21 @@ def contexts(residuals: Frame, before: Frame | None, activity_before: int) -> li
     indices = []
     last = second_last = 0
     for k, residual in enumerate(residuals):
-        near = 2 * last + second_last
-        near = _NEIGHBOURS[near] if near < 5 else _NEIGHBOURS_MOST
-        indices.append(_index(k, near, before, activity_before))
+        near = neighbour_context(last, second_last)
+        indices.append(context_index(k, near, before, activity_before))
         second_last = last
         last = abs(residual)
     return indices
 
 
-def _index(k: int, near: int, before: Frame | None, activity_before: int) -> int:
+def neighbour_context(last: int, second_last: int) -> int:
+    """Return the context of the two magnitudes before in the frame, the nearer one first."""
+    near = 2 * last + second_last
+    return _NEIGHBOURS[near] if near < len(_NEIGHBOURS) else _NEIGHBOURS_MOST
+
+
+def context_index(k: int, near: int, before: Frame | None, activity_before: int) -> int:
+    """Return coefficient k's entry in the class map; `before` and `activity_before` as in `contexts`."""
     if before is None:
         return k * FIRST_CONTEXTS + near
     same = min(2, abs(before[k])) if before else _AFTER_FIRST
@@ -116,9 +122,8 @@ def _decode_residuals(
     residuals = []
     last = second_last = 0
     for k in range(COEFFICIENT_COUNT):
-        near = 2 * last + second_last
-        near = _NEIGHBOURS[near] if near < 5 else _NEIGHBOURS_MOST
-        symbol = coder.decode(classes[class_map[_index(k, near, before, activity_before)]])
+        near = neighbour_context(last, second_last)
+        symbol = coder.decode(classes[class_map[context_index(k, near, before, activity_before)]])
         second_last = last
         if symbol == ESCAPE:
             residual = _decode_escape(coder)
