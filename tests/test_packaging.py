@@ -135,7 +135,7 @@ def test_wheel_holds_every_file(wheel: Path) -> None:
         wanted |= {f"{inside}/{p.name}" for p in (*here.glob("*.py"), here / "py.typed")}
         wanted |= {
             f"{inside}/{p.parent.name}/{p.name}"
-            for sub in ("assets", "shaders")
+            for sub in ("assets", "shaders", "traces")
             for p in (here / sub).glob("*")
             if p.is_file()
         }
