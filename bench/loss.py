@@ -18,6 +18,7 @@ from mien.bench.loss_report import draw_loss_plot, summarise
 from mien.bench.provenance import provenance
 from mien.bench.rate import CLIP_SUFFIXES, SYNTHETIC_SECONDS
 from mien.bench.rate_quality import TrackedClip, track_clip
+from mien.call.reports import HISTORY_ON_LOSS
 from mien.decoder.playout import PlayoutSettings
 from mien.encoder.capture import open_source
 from mien.encoder.synthetic_source import SyntheticSource
@@ -41,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     parser.add_argument("--max-frames", type=int, metavar="N", help="of each clip (default: all)")
     parser.add_argument("--quality", choices=[q.name.lower() for q in Quality], default="normal")
+    parser.add_argument(
+        "--history",
+        choices=["auto", "on", "off"],
+        default="auto",
+        help="messages that repeat the one before (default: auto, where 3 %% or more are lost, as in a call)",
+    )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="runs of each clip (default: 5)")
     parser.add_argument("--delay-ms", type=int, default=30, metavar="MS", help="of the path (default: 30)")
     parser.add_argument("--jitter-ms", type=int, default=10, metavar="MS", help="on top of it (default: 10)")
@@ -94,12 +101,20 @@ def _results(options: argparse.Namespace, console: Console) -> Iterator[LossResu
     with Progress(console=console, disable=not console.is_terminal) as progress:
         for clip in progress.track(clips, description="clips"):
             tracked = _track(clip, options.max_frames)
-            coded = code_clip(tracked, Quality[options.quality.upper()])
-            if coded is None:
-                console.print(f"{tracked.name}: too few frames with one face, left out")
-                continue
+            coded = {
+                h: code_clip(tracked, Quality[options.quality.upper()], history=h) for h in (False, True)
+            }
             for pattern in PATTERNS:
-                yield measure_loss(coded, pattern, path, seeds=options.seeds, settings=settings)
+                chosen = coded[_with_history(options.history, pattern.share)]
+                if chosen is None:
+                    console.print(f"{tracked.name}: too few frames with one face, left out")
+                    break
+                yield measure_loss(chosen, pattern, path, seeds=options.seeds, settings=settings)
+
+
+def _with_history(wanted: str, loss: float) -> bool:
+    """Whether messages repeat the one before: as the product decides it, unless the user does."""
+    return wanted == "on" or (wanted == "auto" and loss >= HISTORY_ON_LOSS)
 
 
 def _playout(options: argparse.Namespace) -> PlayoutSettings:
@@ -131,11 +146,21 @@ def _tell(results: Sequence[LossResult]) -> None:
     table = Table(
         title="The shown face against the tracked one (% of the inter-pupil distance), means over clips"
     )
-    for heading in ("loss", "of messages", "clips", "error", "p95", "mouth", "made up", "delay ms"):
+    for heading in (
+        "loss",
+        "of messages",
+        "clips",
+        "error",
+        "p95",
+        "mouth",
+        "made up",
+        "delay ms",
+        "payload kbps",
+    ):
         table.add_column(heading, justify="left" if heading == "loss" else "right")
     for s in summarise(results):
         table.add_row(str(s["pattern"]), f"{s['loss']:.0%}", str(s["clips"]), f"{s['nme']:.2f}", f"{s['nme_p95']:.2f}",
-                      f"{s['mouth_nme']:.2f}", f"{s['concealed']:.1%}", f"{s['delay_ms']:.0f}")  # fmt: skip
+                      f"{s['mouth_nme']:.2f}", f"{s['concealed']:.1%}", f"{s['delay_ms']:.0f}", f"{s['payload_kbps']:.2f}")  # fmt: skip
     console = Console()
     console.print(table)
     console.print("bursts: of 5 messages on average; made up: interpolated or held over a gap")

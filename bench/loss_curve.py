@@ -66,6 +66,7 @@ class CodedClip:
     quality: Quality
     header: StreamHeader
     neutral: Landmarks  # [478, 3], model space
+    history: bool
     messages: tuple[tuple[int, bytes], ...]
     truth: dict[int, Landmarks]  # [478, 2] in pixels, by tick
     start_us: int  # of tick 0
@@ -83,6 +84,7 @@ class LossResult:
 
     clip: str
     quality: str
+    history: bool
     kind: str
     loss: float
     lost: float
@@ -96,8 +98,11 @@ class LossResult:
     seeds: int
 
 
-def code_clip(clip: TrackedClip, quality: Quality) -> CodedClip | None:
-    """Enrol on the first 60 %, code the last 40 %; `None` where too few frames hold one face."""
+def code_clip(clip: TrackedClip, quality: Quality, *, history: bool = False) -> CodedClip | None:
+    """Enrol on the first 60 %, code the last 40 %; `None` where too few frames hold one face.
+
+    `history`: each message repeats the one before it, coarsely.
+    """
     cut = round(ENROLMENT_SHARE * len(clip.landmarks))
     found = np.asarray(np.isfinite(clip.landmarks).all(axis=(1, 2)))
     if found[:cut].sum() < MIN_FRAMES // 2 or found[cut:].sum() < MIN_FRAMES // 2:
@@ -120,6 +125,7 @@ def code_clip(clip: TrackedClip, quality: Quality) -> CodedClip | None:
         rest_pose=rest_pose([fitter.fit(f) for f in first] or [FaceState.neutral()]),
     )
     sender = FaceSender(header, fitter, quality=quality, source_rate=clip.rate)
+    sender.repeat_history(history)
     messages: list[tuple[int, bytes]] = []
     truth = {}
     times_us = [int(t) for t in clip.times_us[cut:]]
@@ -128,7 +134,9 @@ def code_clip(clip: TrackedClip, quality: Quality) -> CodedClip | None:
         if ok and sender.frame_tick is not None:
             truth[sender.frame_tick] = landmarks[:, :2]
     messages += [(times_us[-1], m) for m in sender.finish()]
-    return CodedClip(clip.name, quality, header, neutral, tuple(messages), truth, times_us[0], times_us[-1])
+    return CodedClip(
+        clip.name, quality, header, neutral, history, tuple(messages), truth, times_us[0], times_us[-1]
+    )
 
 
 def measure_loss(
@@ -143,6 +151,7 @@ def measure_loss(
     return LossResult(
         clip=clip.name,
         quality=clip.quality.name.lower(),
+        history=clip.history,
         kind=pattern.kind,
         loss=pattern.share,
         lost=round(sum(r.link.counts.lost for r in runs) / (seeds * len(clip.messages)), 4),

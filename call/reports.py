@@ -13,6 +13,9 @@ from mien.protocol.control import ReceiverReport
 
 FIRST_US: Final = 2_000_000
 PERIOD_US: Final = 10_000_000  # with SACK and headers about 0.3 kbps
+# From this share of lost messages on, repeating the one before is worth its bits and its delay.
+HISTORY_ON_LOSS: Final = 0.03
+HISTORY_OFF_REPORTS: Final = 3  # good ones in a row, until it stops
 MAX_SAMPLES: Final = 10_000
 RECENT_SAMPLES: Final = 300
 MAX_AGE_US: Final = 60_000_000
@@ -40,6 +43,7 @@ class Reports:
         self._latencies_us: deque[int] = deque(maxlen=MAX_SAMPLES)
         self.round_trip_us = 0  # 0: not known
         self.lost = 0  # of their messages, as of their newest report
+        self._our_loss = LossTrend()
 
     def start(self, now_us: int) -> None:
         """The connection stands."""
@@ -79,6 +83,11 @@ class Reports:
         `came`: how many of their coefficient messages have come; `tick_rate`: of their stream; `transport_us`:
         the round trip as the transport measures it, used until there is a better one.
         """
+        newly_lost = max(0, report.sent - came) - self.lost
+        newly_sent = report.sent - (self._theirs.sent if self._theirs else 0)
+        if newly_sent > 0 and newly_lost >= HISTORY_ON_LOSS * newly_sent and self._due_us is not None:
+            self._due_us = now_us  # they should know soon
+        self._our_loss.take(report)
         self._theirs, self._came_us = report, now_us
         echoed_us = report.echo_us + report.held_us
         if report.echo_us and echoed_us <= now_us:
@@ -101,6 +110,11 @@ class Reports:
         return Latency.of(list(self._latencies_us))
 
     @property
+    def wants_history(self) -> bool:
+        """Whether our messages should repeat the ones before them: the other side says that some get lost."""
+        return self._our_loss.wants_history
+
+    @property
     def their_lost(self) -> int:
         """Messages of ours that did not reach them, as they last said."""
         return self._theirs.lost if self._theirs else 0
@@ -109,6 +123,26 @@ class Reports:
     def their_latency_ms(self) -> float:
         """The median over there, as they last said; 0 if they do not know."""
         return self._theirs.latency_us / 1000 if self._theirs else 0.0
+
+
+class LossTrend:
+    """What the other side's reports say about our messages: switched on by one bad report, off by several good ones."""
+
+    def __init__(self) -> None:
+        self.wants_history = False
+        self._before: ReceiverReport | None = None
+        self._good_in_a_row = 0
+
+    def take(self, report: ReceiverReport) -> None:
+        """Take a report. Numbers that run backwards count as no news."""
+        before, self._before = self._before, report
+        lost = report.lost - (before.lost if before else 0)
+        came = report.received - (before.received if before else 0)
+        if lost < 0 or came < 0 or lost + came == 0:
+            return
+        bad = lost >= HISTORY_ON_LOSS * (lost + came)
+        self._good_in_a_row = 0 if bad else self._good_in_a_row + 1
+        self.wants_history = bad or (self.wants_history and self._good_in_a_row < HISTORY_OFF_REPORTS)
 
 
 def ticks_us(ticks: Fraction | int, tick_rate: Fraction) -> int:

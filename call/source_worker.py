@@ -101,6 +101,7 @@ class SourceWorker:
         self._done = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="mien source", daemon=True)
         self._sender: FaceSender | None = None
+        self._repeat_history = False
         self._warm_up: list[NDArray[np.float32]] = []
         self._warm_since_us: int | None = None
         self.left_out = 0  # frames that were not tracked, because loop or machine were too slow
@@ -120,6 +121,10 @@ class SourceWorker:
                 await self._done.wait()
         except TimeoutError:
             logger.warning("the source %s did not stop within %g s", self._source.name, STOP_S)
+
+    def repeat_history(self, wanted: bool) -> None:
+        """Say whether messages are to repeat the ones before them. Takes effect with the next message."""
+        self._repeat_history = wanted
 
     # --- on the thread ----------------------------------------------------------------------------------------
 
@@ -178,6 +183,7 @@ class SourceWorker:
         if self._sender is None and self._avatar is not None:
             self._collect(face, timestamp_us, frame)
         if self._sender is not None:
+            self._sender.repeat_history(self._repeat_history)
             messages = self._sender.on_tracking(timestamp_us, tracking)
             tick = self._sender.frame_tick
         self._post(

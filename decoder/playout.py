@@ -20,6 +20,7 @@ from mien.decoder.concealment import conceal, smooth
 from mien.decoder.sender_clock import SECOND_US, Arrival, SenderClock
 from mien.protocol.codec import Batch
 from mien.protocol.errors import WireError
+from mien.protocol.history import HISTORY_STRIDE
 from mien.protocol.state import EXPRESSION_COUNT, FaceState
 from mien.protocol.stream import StreamHeader
 
@@ -133,6 +134,7 @@ class Playout:
         self._bridge_ticks = self.settings.bridge_us * header.tick_rate / SECOND_US
         self._ticks: list[int] = []  # sorted
         self._states: dict[int, FaceState] = {}
+        self._coarse: set[int] = set()  # the ticks among them that come from a repeat
         self._untracked_since: int | None = None  # the first tick of the present row without a face
         self._seen: FaceState | None = None  # the newest state at or before the position with a face
         self._render_us: int | None = None
@@ -147,15 +149,26 @@ class Playout:
         """Take a batch. Late, repeated, reordered and stray ones are dealt with, and counted."""
         self.counts.batches += 1
         last_tick = batch.first_tick + len(batch.states) - 1
-        match self._clock.on_batch(last_tick, len(batch.states), arrival_us):
+        # What a batch repeats is shown where its first telling was lost, so the picture must wait for it.
+        oldest = min([batch.first_tick, *(tick for tick, _ in batch.history)])
+        match self._clock.on_batch(last_tick, last_tick + 1 - oldest, arrival_us):
             case Arrival.OUTLIER:
                 self.counts.outliers += 1
                 return
             case Arrival.NEW_TIMELINE:
                 self.counts.new_timelines += 1
                 self._start_over()
+        for tick, state in batch.history:
+            if tick not in self._states and not self._is_past(tick):
+                self._insert(tick, state)
+                self._coarse.add(tick)
         for tick, state in enumerate(batch.states, batch.first_tick):
-            self._insert(tick, state)
+            if tick in self._coarse and tick in self._states:
+                self._states[tick] = state
+                self._smooth_over = True
+            else:
+                self._insert(tick, state)
+            self._coarse.discard(tick)
 
     def state_at(self, render_us: int) -> Shown:
         """Return what to show at a time. Times that go backwards count as the latest one so far."""
@@ -181,10 +194,10 @@ class Playout:
         if tick in self._states:
             self.counts.repeated_ticks += 1
             return
+        if self._is_past(tick):
+            self.counts.late_ticks += 1
+            return
         if self._position is not None:
-            if tick < self._position.__floor__():
-                self.counts.late_ticks += 1
-                return
             following = bisect.bisect_right(self._ticks, self._position)
             if following == len(self._ticks) or tick < self._ticks[following]:
                 self._smooth_over = True
@@ -194,10 +207,14 @@ class Playout:
             self.counts.unshown_ticks += 1
             self._drop_first()
 
+    def _is_past(self, tick: int) -> bool:
+        return self._position is not None and tick < self._position.__floor__()
+
     def _drop_first(self) -> None:
         """Drop the oldest tick. Over a gap that nothing bridges the picture must find its way smoothly."""
         tick = self._ticks.pop(0)
         del self._states[tick]
+        self._coarse.discard(tick)
         if self._ticks and self._ticks[0] - tick > self._bridge_ticks:
             self._smooth_over = True
 
@@ -236,12 +253,17 @@ class Playout:
         if following is not None and following - first <= self._bridge_ticks:
             right = self._states[following]
             weight = np.float32((position - first) / (following - first)) if right.tracked else np.float32(0)
-            status = Status.LIVE if following - first == 1 or position == first else Status.CONCEALED
+            whole = following - first == 1 or position == first or self._is_repeat(first, following)
+            status = Status.LIVE if whole else Status.CONCEALED
             return Shown(_interpolate(left, right, weight), status, position), True
         age_us = self._age_us(position, first)
         if age_us == 0:
             return Shown(left, Status.LIVE, position), True
         return Shown(self._concealed(left, age_us), self._gap_status(age_us), position), False
+
+    def _is_repeat(self, first: int, following: int) -> bool:
+        """Whether what lies between two ticks was left out by a repeat on purpose, to be interpolated."""
+        return following - first <= HISTORY_STRIDE and bool(self._coarse & {first, following})
 
     def _status_of(self, tick: int) -> Status:
         return Status.LIVE if self._states[tick].tracked else Status.UNTRACKED
@@ -275,6 +297,7 @@ class Playout:
     def _start_over(self) -> None:
         self._ticks.clear()
         self._states.clear()
+        self._coarse.clear()
         self._position = None
         self._untracked_since = None
         self._smooth_over = True

@@ -80,6 +80,10 @@ class FaceSender:
         """The latest state, as it was before quantising."""
         return self._last_state
 
+    def repeat_history(self, wanted: bool) -> None:
+        """Say whether each message repeats the one before it, coarsely: worth its bits where packets get lost."""
+        self._encoder.repeat_history = wanted
+
     def on_tracking(self, timestamp_us: int, tracking: Tracking) -> list[bytes]:
         """Take the faces of one frame; return the messages that are complete. Times must not go backwards."""
         self.counts.frames += 1

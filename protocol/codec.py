@@ -6,7 +6,8 @@ from typing import Final
 import numpy as np
 
 from mien.protocol.errors import WireError
-from mien.protocol.message import MAX_FRAMES_PER_MESSAGE, CoefficientMessage
+from mien.protocol.history import MAX_HISTORY_BYTES, History, repeat_coarsely
+from mien.protocol.message import MAX_FRAMES_PER_MESSAGE, CoefficientMessage, Extension, ExtensionType
 from mien.protocol.quantizer import Quality, from_steps, to_steps
 from mien.protocol.rate_distortion import FrameChooser
 from mien.protocol.state import FaceState
@@ -41,7 +42,10 @@ class MessageEncoder:
         self._first_tick = 0
         self._next_tick: int | None = None
         self._chooser = FrameChooser(self._tables, self._step_index)
+        self.repeat_history = False  # switched on where the other side reports loss
         self._values: list[list[int]] = []
+        self._states: list[FaceState] = []
+        self._batch_before: tuple[int, list[FaceState]] = (0, [])  # the tick after its last one, its states
         self._tracked: list[bool] = []
 
     def push(self, tick: int, state: FaceState) -> bytes | None:
@@ -57,6 +61,7 @@ class MessageEncoder:
         if state.tracked:
             self._chooser.choose(to_steps(state, self._header.rest_pose, self._step_index))
         self._values.append(self._chooser.values)
+        self._states.append(state)
         self._tracked.append(state.tracked)
         return self.flush() if len(self._values) == self._size else None
 
@@ -70,18 +75,33 @@ class MessageEncoder:
             step_index=self._step_index,
             values=np.array(self._values, np.int16),
             tracked=tuple(self._tracked),
+            extensions=self._history(),
         )
-        self._values, self._tracked = [], []
+        self._batch_before = self._first_tick + len(self._states), self._states
+        self._values, self._tracked, self._states = [], [], []
         self._chooser = FrameChooser(self._tables, self._step_index)
         return message.serialize(self._tables)
+
+    def _history(self) -> tuple[Extension, ...]:
+        """Return the extension that repeats the batch before, if it is wanted and that batch is there."""
+        next_tick, states = self._batch_before
+        if not self.repeat_history or next_tick != self._first_tick:
+            return ()
+        history = repeat_coarsely(states, self._header.rest_pose, self._tables)
+        data = b"" if history is None else history.serialize(self._tables)
+        return (Extension(ExtensionType.HISTORY, data),) if 0 < len(data) <= MAX_HISTORY_BYTES else ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """What one message says: the states of consecutive ticks from `first_tick` on."""
+    """What one message says: the states of consecutive ticks from `first_tick` on.
+
+    `history` holds earlier ticks and their states again, coarsely.
+    """
 
     first_tick: int
     states: tuple[FaceState, ...]
+    history: tuple[tuple[int, FaceState], ...] = ()
 
 
 class MessageDecoder:
@@ -110,7 +130,19 @@ class MessageDecoder:
             FaceState.from_coefficients(row, tracked=tracked)
             for row, tracked in zip(coefficients, message.tracked, strict=True)
         )
-        return Batch(first, states)
+        return Batch(first, states, self._history(message, first))
+
+    def _history(self, message: CoefficientMessage, first_tick: int) -> tuple[tuple[int, FaceState], ...]:
+        """Return the ticks that the message repeats. A damaged history raises, as any damaged message does."""
+        found: list[tuple[int, FaceState]] = []
+        for extension in message.extensions:
+            if extension.type == ExtensionType.HISTORY:
+                history = History.parse(extension.data, self._tables)
+                rows = from_steps(history.values, self._header.rest_pose, history.step_index)
+                ticks = (first_tick + offset for offset in history.offsets)
+                states = map(FaceState.from_coefficients, rows)
+                found += [(tick, state) for tick, state in zip(ticks, states, strict=True) if tick >= 0]
+        return tuple(found)
 
     def _extend(self, low: int) -> int:
         """Return the tick nearest to the newest one whose low 16 bits are `low`; never negative."""

@@ -23,19 +23,20 @@ class Kind(IntEnum):
     """The high four bits of a message's first byte. Receivers drop kinds that they do not know."""
 
     COEFFICIENTS = 1
-    HISTORY = 2  # reserved: a coarse repeat of earlier frames
+    HISTORY = 2  # reserved: earlier frames in a message of their own
     STILL = 3  # reserved: nothing has changed since a tick
     SCENE = 4  # reserved: the scene layer
     CAPSULE = 5  # reserved: several messages in one
 
 
 class ExtensionType(IntEnum):
-    """Types reserved for the extension field. Receivers skip types that they do not know."""
+    """Types of the extension field. Receivers skip types that they do not know; 1 to 4 are reserved."""
 
     AUTHENTICATION = 1
     RUNG = 2
     CAPTURE_TIME = 3
     MICROPHONE_LEVEL = 4
+    HISTORY = 5  # see `protocol.history`
 
 
 @dataclass(frozen=True, slots=True)

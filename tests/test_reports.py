@@ -1,9 +1,10 @@
 """Reports of a call: round trip, losses and latency over two clocks that do not agree; jitter of arrivals."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 from mien.call.arrivals import Arrivals
-from mien.call.reports import Reception, Reports
+from mien.call.reports import LossTrend, Reception, Reports
 from mien.protocol.control import ReceiverReport
 
 NOTHING = Reception(0, 0, 0, 0)
@@ -98,3 +99,39 @@ def test_pauses_and_short_messages_are_no_jitter() -> None:
     arrivals.on_message(b"\x10", 2)
     arrivals.on_message(message(6), 30_000_000)
     assert arrivals.jitter_us == 0
+
+
+def report(*, received: int, lost: int, sent: int = 0) -> ReceiverReport:
+    return replace(Reports().make(NOTHING, sent=sent, coded=None, now_us=0), received=received, lost=lost)
+
+
+def test_history_is_wanted_from_the_first_bad_report_until_several_good_ones() -> None:
+    trend = LossTrend()
+    wanted = []
+    for received, lost in ((50, 0), (98, 2), (148, 2), (190, 10), (240, 10), (290, 10), (340, 10), (390, 10)):
+        trend.take(report(received=received, lost=lost))
+        wanted.append(trend.wants_history)
+    assert wanted == [False, True, True, True, True, True, False, False]
+
+
+def test_numbers_that_run_backwards_are_no_news() -> None:
+    trend = LossTrend()
+    trend.take(report(received=50, lost=5))
+    for received, lost in ((10, 900), (900, 0), (900, 0)):
+        trend.take(report(received=received, lost=lost))
+    assert trend.wants_history
+
+
+def test_losses_are_reported_at_once() -> None:
+    reports = Reports()
+    reports.start(0)
+    assert reports.is_due(2_000_000)
+    reports.take(
+        report(received=0, lost=0, sent=50), came=50, tick_rate=None, transport_us=0, now_us=3_000_000
+    )
+    assert not reports.is_due(3_000_000)
+    reports.take(
+        report(received=0, lost=0, sent=100), came=95, tick_rate=None, transport_us=0, now_us=4_000_000
+    )
+    assert reports.is_due(4_000_000)
+    assert not reports.is_due(5_000_000)
