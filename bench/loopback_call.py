@@ -34,7 +34,7 @@ from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 
 POLL_S: Final = 0.05
-# There is room on loopback: the avatar should not keep the demo waiting. A call sends it at 20 kbps.
+# There is room on loopback: the avatar should not keep the demo waiting. A call sends it at 17 kbps.
 TRANSFER_KBPS: Final = 2000.0
 
 

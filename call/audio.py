@@ -70,12 +70,13 @@ class VoiceTrack(MediaStreamTrack):
         return np.zeros(FRAME_SAMPLES, np.int16)
 
     async def _next_turn(self) -> None:
-        """Wait for the next 20 ms; time that was slept through is left out, not caught up with."""
+        """Wait for the next 20 ms. A moment that was slept through is caught up with, a longer time left out."""
         now_us = clock.now_us()
         if self._start_us is None:
             self._start_us = now_us
             return
-        self._position = max(self._position + 1, (now_us - self._start_us) // FRAME_US)
+        due = (now_us - self._start_us) // FRAME_US
+        self._position = due if due - self._position > MAX_WAITING_FRAMES else self._position + 1
         await asyncio.sleep(max(0, self._start_us + self._position * FRAME_US - now_us) / 1e6)
 
 

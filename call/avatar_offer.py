@@ -15,13 +15,19 @@ logger = logging.getLogger(__name__)
 
 # What a message of the data channel costs besides its content: SCTP, DTLS, UDP and IP headers.
 MESSAGE_OVERHEAD_BYTES: Final = 93
+CHUNK_COST_BYTES: Final = Chunk.LAYOUT.size + MESSAGE_OVERHEAD_BYTES
 CHUNK_BYTES: Final = 1000
 MAX_BACKLOG_BYTES: Final = 4 * CHUNK_BYTES  # nothing may wait longer behind an avatar than this takes
 IDLE_S: Final = 0.05
+LATER_SHARE: Final = 0.6  # of the rate, once the face moves: coefficients take the rest
 
 
 class AvatarOffer:
-    """One avatar for one call. `run` sends whatever the other side wants, at `kbps` on the wire."""
+    """One avatar for one call. `run` sends whatever the other side wants, at `kbps` on the wire.
+
+    What makes a first picture may take all of that, because nothing else of a face is sent before it is there;
+    what makes it better takes its time.
+    """
 
     def __init__(self, avatar: AvatarAssembler, signer: Signer | None, peer: Peer, *, kbps: float) -> None:
         self._sender = AvatarSender(avatar)
@@ -51,6 +57,11 @@ class AvatarOffer:
             self.verdict = message.verdict
 
     @property
+    def judged(self) -> bool:
+        """Whether the other side has looked at the avatar, so that it can use coefficients, or never will."""
+        return self.verdict is not None
+
+    @property
     def delivered(self) -> bool:
         """Whether the other side has everything."""
         return self._sender.done
@@ -58,8 +69,12 @@ class AvatarOffer:
     async def run(self) -> None:
         """Send chunks as they are wanted and as the rate allows, until cancelled."""
         start_us = clock.now_us()
-        bucket = TokenBucket(rate_per_s=self._bytes_per_s, burst=3 * CHUNK_BYTES, now_us=start_us)
+        bucket = _bucket(self._bytes_per_s, chunks=1, now_us=start_us)
+        moving = False
         while True:
+            if self.judged and not moving:
+                moving = True
+                bucket = _bucket(self._bytes_per_s * LATER_SHARE, chunks=0, now_us=clock.now_us())
             chunk = self._sender.next_chunk(CHUNK_BYTES)
             if chunk is None:
                 self._wanted.clear()
@@ -70,7 +85,7 @@ class AvatarOffer:
                 self.sent_bytes += len(chunk.data)
 
     async def _room_for(self, chunk: Chunk, bucket: TokenBucket) -> None:
-        cost = len(chunk.data) + Chunk.LAYOUT.size + MESSAGE_OVERHEAD_BYTES
+        cost = len(chunk.data) + CHUNK_COST_BYTES
         while not bucket.take(cost, now_us=clock.now_us()):  # noqa: ASYNC110  time is what is waited for
             await asyncio.sleep(max(bucket.wait_us(cost, now_us=clock.now_us()) / 1e6, 0.001))
         while self._peer.backlog_bytes(TRANSFER) > MAX_BACKLOG_BYTES:  # noqa: ASYNC110  aiortc tells of nothing
@@ -88,3 +103,14 @@ class AvatarOffer:
             avatar_id=self._avatar.avatar_id,
         )
         return OwnerProof(self._avatar.avatar_id, owner, self._signer.sign(transcript))
+
+
+def _bucket(bytes_per_s: float, *, chunks: int, now_us: int) -> TokenBucket:
+    """Return a bucket with so many chunks in it: two at once keep voice waiting for half a second on a thin link.
+
+    Two are what it holds, so that nothing is lost where the loop wakes up late.
+    """
+    chunk = CHUNK_BYTES + CHUNK_COST_BYTES
+    bucket = TokenBucket(rate_per_s=bytes_per_s, burst=2 * chunk, now_us=now_us)
+    bucket.take((2 - chunks) * chunk, now_us=now_us)
+    return bucket

@@ -148,6 +148,8 @@ class OutgoingFace:
         return self._worker is not None
 
     def _send(self, messages: tuple[bytes, ...]) -> None:
+        if self.offer is not None and not self.offer.judged:
+            return  # the other side has no face to move yet; its picture needs the link
         for message in messages:
             if not self._over and self._peer.send(COEFFICIENTS, message):
                 self.messages += 1

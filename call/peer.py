@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import av
 from aioice import Candidate
@@ -28,9 +28,11 @@ from aiortc import (
 from aiortc.mediastreams import MediaStreamError
 from cryptography.hazmat.primitives import hashes
 
+from mien.call.opus import VoiceSettings
 from mien.call.sack_delay import SackDelay
 from mien.call.video_gate import VideoGate
 from mien.call.video_track import GatedVideoTrack, silence_rtcp_until_open
+from mien.call.voice_line import VoiceLine, prefer_short_seal
 from mien.call.wire_meter import WireMeter
 from mien.protocol.control import MAX_CONTROL_BYTES
 from mien.protocol.errors import MienError
@@ -89,7 +91,7 @@ class PeerListener(Protocol):
         """A frame of the other side's video was decoded."""
 
     def on_audio(self, frame: av.AudioFrame) -> None:
-        """20 ms of the other side's voice were decoded."""
+        """20 ms of the other side's voice are to be played now."""
 
     def on_closed(self, reason: str) -> None:
         """The connection is gone. Nothing follows."""
@@ -109,6 +111,7 @@ class Peer:
         meter: WireMeter | None = None,
         voice: MediaStreamTrack | None = None,
         audio: bool = True,
+        voice_settings: VoiceSettings | None = None,
         addresses: Addresses = Addresses.INTERFACES,
         ice_servers: tuple[IceServer, ...] = (),
     ) -> None:
@@ -123,13 +126,16 @@ class Peer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self.dropped: Counter[str] = Counter()  # messages by channel: too long, text, or not sendable
-        self._add_media(gate, voice, audio=audio)
+        self.voice_line: VoiceLine | None = None
+        self._add_audio(voice, voice_settings or VoiceSettings(), audio=audio)
+        self._add_video(gate)
         self._channels = {label: self._add_channel(label) for label in CHANNEL_IDS}
         sctp = self._pc.sctp
         if sctp is None:
             raise RuntimeError("a connection with data channels has no SCTP transport")
         self._sctp: RTCSctpTransport = sctp
         self._sacks = SackDelay(sctp, unreliable_streams=frozenset({CHANNEL_IDS[COEFFICIENTS]}))
+        prefer_short_seal(sctp.transport)
         _use_addresses(sctp.transport.transport, addresses)
         self._pc.on("connectionstatechange", self._on_state)
         self._pc.on("track", self._on_track)
@@ -215,11 +221,20 @@ class Peer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _add_media(self, gate: VideoGate, voice: MediaStreamTrack | None, *, audio: bool) -> None:
-        if audio:
-            self._pc.addTransceiver(voice or "audio", "sendrecv" if voice else "recvonly")
-        else:
+    def _add_audio(self, voice: MediaStreamTrack | None, settings: VoiceSettings, *, audio: bool) -> None:
+        if not audio:
             self._pc.addTransceiver("audio", "inactive")
+            return
+        self.voice_line = VoiceLine(self._pc, voice, settings, self._listener.on_audio)
+        self._start(self._play(self.voice_line))
+
+    async def _play(self, line: VoiceLine) -> None:
+        try:
+            await line.run()
+        except Exception as error:  # noqa: BLE001  this task's result is read by nobody
+            self._listener.on_fault(error)
+
+    def _add_video(self, gate: VideoGate) -> None:
         video = self._pc.addTransceiver(GatedVideoTrack(gate), "sendrecv")
         silence_rtcp_until_open(video.sender, gate)
 
@@ -238,12 +253,17 @@ class Peer:
 
     def _description(self) -> dict[str, str]:
         description = self._pc.localDescription
-        return {"kind": description.type, "sdp": description.sdp}
+        sdp = description.sdp
+        if self.voice_line is not None:
+            sdp = self.voice_line.describe(sdp)
+        return {"kind": description.type, "sdp": sdp}
 
     async def _take(self, data: dict[str, str], kind: str) -> None:
         if data.get("kind") != kind:
             raise MienError(f"the other side sent {data.get('kind')!r:.20}, expected an {kind}")
         try:
+            if self.voice_line is not None:
+                self.voice_line.heed(data.get("sdp", ""))
             await self._pc.setRemoteDescription(RTCSessionDescription(data.get("sdp", ""), kind))
         except Exception as error:  # aiortc parses a stranger's text, and raises whatever comes along
             raise MienError(
@@ -283,19 +303,20 @@ class Peer:
             self._listener.on_closed(reason)
 
     def _on_track(self, track: MediaStreamTrack) -> None:
-        task = asyncio.ensure_future(self._pump(track))
+        self._start(self._pump(track))
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _pump(self, track: MediaStreamTrack) -> None:
-        """Take every frame of a track as it is decoded: what nobody takes, aiortc would keep."""
+        """Take every picture of a track as it is decoded: what nobody takes, aiortc would keep."""
         try:
             while True:
                 frame = await track.recv()
                 if isinstance(frame, av.VideoFrame):
                     self._listener.on_video(frame)
-                elif isinstance(frame, av.AudioFrame):
-                    self._listener.on_audio(frame)
         except MediaStreamError:
             return
         except Exception as error:  # noqa: BLE001  this task's result is read by nobody

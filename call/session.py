@@ -224,6 +224,7 @@ class CallSession:
             meter=self.meter,
             voice=self._me.voice,
             audio=self.settings.audio,
+            voice_settings=self.settings.voice,
             addresses=self.settings.addresses,
             ice_servers=self.settings.ice_servers,
         )

@@ -9,6 +9,7 @@ import av
 from mien.call.audio import VoiceTrack
 from mien.call.face_view import ShownPicture, ViewSettings
 from mien.call.ladder import LadderSettings
+from mien.call.opus import VoiceSettings
 from mien.call.peer import Addresses, IceServer
 from mien.call.source_worker import SenderSettings, TrackedFrame
 from mien.encoder.capture import Source
@@ -27,9 +28,10 @@ class CallSettings:
     ice_servers: tuple[IceServer, ...] = ()
     allow_video: bool = False
     audio: bool = True
+    voice: VoiceSettings = field(default_factory=VoiceSettings)
     record: Path | None = None
     cache_folder: Path | None = None  # of avatars; None: nothing is kept
-    transfer_kbps: float = 20.0
+    transfer_kbps: float = 17.0
     connect_s: float = 20.0
     hang_up_at_end: bool = True  # when the input ends
 

@@ -145,6 +145,7 @@ def test_a_face_crosses(tmp_path: Path) -> None:
         (["den", "--no-audio", "--mute"], "leave one out"),
         (["den", "--show"], "--input camera"),
         (["den", "--fps", "0"], "expected 1 to 60"),
+        (["den", "--voice-kbps", "5"], "expected 6 to 24"),
         (["den", "--script", "5:dance"], "SECONDS:VERB"),
         (["den", "--avatar", "nothing.avatar"], "cannot read nothing.avatar"),
         (["ws://127.0.0.1:9/den", "--no-audio", "--no-window"], "mien serve"),

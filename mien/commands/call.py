@@ -19,6 +19,7 @@ from rich.console import Console
 
 from mien.call.audio import Loudspeaker, VoiceTrack, open_voice
 from mien.call.face_view import ShownPicture, ViewSettings
+from mien.call.opus import MAX_KBPS, MIN_KBPS, VoiceSettings
 from mien.call.peer import Addresses, IceServer
 from mien.call.rendezvous import RoomRendezvous
 from mien.call.scripted_source import Act, CoverableSource, parse_script
@@ -49,6 +50,7 @@ In a terminal, while the call runs: show, hide (the camera), mute, unmute (the v
 """
 
 ICE_PASSWORD: Final = "MIEN_ICE_PASSWORD"
+VOICE_FRAMES_MS: Final = (20, 40, 60)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +88,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     voice.add_argument(
         "--audio", metavar="SOURCE", help="microphone, silence or a WAV file (default: a microphone if any)"
     )
+    voice.add_argument(
+        "--voice-kbps",
+        type=float,
+        default=12.0,
+        metavar="6..24",
+        help="of sound; headers come on top. The lower of the two sides' is used (default: 12)",
+    )
+    voice.add_argument(
+        "--voice-frame-ms",
+        type=int,
+        choices=VOICE_FRAMES_MS,
+        default=60,
+        help="a packet's length: longer costs less and waits longer (default: 60)",
+    )
     voice.add_argument("--mute", action="store_true", help="begin muted")
     voice.add_argument("--no-audio", action="store_true", help="neither send nor receive voice")
     picture = parser.add_argument_group("their picture")
@@ -112,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--ice-user", help=f"user name for turn:; the password is read from ${ICE_PASSWORD}")
     network.add_argument("--loopback", action="store_true", help="use this machine's loopback only")
     network.add_argument(
-        "--transfer-kbps", type=float, default=20.0, help="for sending your avatar (default: 20)"
+        "--transfer-kbps", type=float, default=17.0, help="for sending your avatar (default: 17)"
     )
     run = parser.add_argument_group("run")
     run.add_argument("--seconds", type=float, help="hang up so many seconds after connecting")
@@ -165,6 +181,7 @@ def _check(options: argparse.Namespace) -> None:
         ("fps", 1, 60),
         ("size", 64, 4096),
         ("transfer_kbps", 1, 1e6),
+        ("voice_kbps", MIN_KBPS, MAX_KBPS),
     ):
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
@@ -284,6 +301,7 @@ def _settings(options: argparse.Namespace, url: str) -> CallSettings:
         ice_servers=tuple(IceServer(server, options.ice_user, password) for server in options.ice_server),
         allow_video=options.allow_video,
         audio=not options.no_audio,
+        voice=VoiceSettings(kbps=options.voice_kbps, frame_ms=options.voice_frame_ms),
         record=options.record,
         cache_folder=None if options.no_cache else cache_folder() / "avatars",
         transfer_kbps=options.transfer_kbps,
