@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mien.protocol.errors import WireError
+from mien.protocol.history import History
 from mien.protocol.message import CoefficientMessage, Extension
 from mien.protocol.quantizer import MAX_VALUE
 from mien.protocol.stream import StreamHeader, TrackerId
@@ -122,6 +123,40 @@ def tick_sequences() -> list[list[list[int]]]:
     ]
 
 
+def histories() -> list[dict[str, object]]:
+    """Return data of history extensions, and some that must be refused (without values)."""
+    tables = Tables.load()
+    found: list[dict[str, object]] = []
+    for seed, frames, reach, stride, step in (
+        (30, 3, 5, 2, 6),
+        (31, 1, 1, 1, 6),
+        (32, 16, 255, 15, 7),
+        (33, 4, 10, 3, 3),
+    ):
+        values = walk(seed, frames, 0.3)
+        data = History(step, reach, stride, values).serialize(tables)
+        found.append(
+            {
+                "hex": data.hex(),
+                "step_index": step,
+                "reach": reach,
+                "stride": stride,
+                "values": values.tolist(),
+            }
+        )
+    untracked = message(walk(34, 2, 0.3), tracked=[True, False], step=6).serialize()[4:]
+    refused = (
+        b"",
+        b"\x60\x01",
+        b"\xe0\x01\x01",
+        b"\x61\x01\x01",
+        b"\x60\x01\x00",
+        b"\x60\x01\x01\x00",
+        bytes([0x61, 5, 2]) + untracked,
+    )
+    return found + [{"hex": data.hex()} for data in refused]
+
+
 def entry(name: str, data: bytes) -> dict[str, object]:
     """Return what every decoder must say of `data`."""
     try:
@@ -152,6 +187,7 @@ def main() -> None:
         "about": "canonical: an encoder writes exactly these bytes; damaged: every decoder says the same",
         "tables_id": tables.tables_id.hex(),
         "stream_header": header.serialize().hex(),
+        "histories": histories(),
         "tick_sequences": tick_sequences(),
         "canonical": [entry(name, m.serialize()) for name, m in messages().items()],
         "damaged": [entry(name, data) for name, data in damaged().items()],

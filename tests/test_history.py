@@ -1,6 +1,7 @@
 """The coarse repeat inside messages: bytes both ways, what a receiver makes of it, and what it saves."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mien.protocol.quantizer import STEPS, from_steps
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 from mien.protocol.tables import Tables
-from tests.test_codec import make_header, table, walk
+from tests.test_codec import VECTORS, make_header, table, walk
 
 TABLES = Tables.load()
 MESSAGE_US = 200_000
@@ -38,6 +39,21 @@ def test_vector() -> None:
     assert (parsed.step_index, parsed.reach, parsed.stride) == (6, 5, 2)
     assert (parsed.values == values).all()
     assert list(parsed.offsets) == [-5, -3, -1]
+
+
+@pytest.mark.parametrize("vector", VECTORS["histories"], ids=lambda v: v["hex"][:12])
+def test_vectors(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["hex"])
+    if "values" not in vector:
+        with pytest.raises(WireError):
+            History.parse(data, TABLES)
+        return
+    history = History.parse(data, TABLES)
+    assert [history.step_index, history.reach, history.stride] == [
+        vector[k] for k in ("step_index", "reach", "stride")
+    ]
+    assert history.values.tolist() == vector["values"]
+    assert history.serialize(TABLES) == data
 
 
 def test_every_message_but_the_first_repeats_the_one_before() -> None:

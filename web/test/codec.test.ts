@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 import { dequantise, extendTick, MessageDecoder } from "../src/codec.js";
 import { WireError } from "../src/errors.js";
+import { parseHistory, serializeHistory } from "../src/history.js";
 import { type CoefficientMessage, parseMessage, serializeMessage } from "../src/message.js";
 import { RangeDecoder, RangeEncoder } from "../src/range_coder.js";
 import { parseHeader } from "../src/stream_header.js";
@@ -30,6 +31,7 @@ interface Vectors {
   damaged: Vector[];
   refused: { name: string; hex: string }[];
   tick_sequences: [number, number][][];
+  histories: { hex: string; step_index?: number; reach?: number; stride?: number; values?: number[][] }[];
 }
 
 const root = new URL("../../../", import.meta.url);
@@ -212,5 +214,18 @@ for (const sequence of vectors.tick_sequences) {
       assert.equal(tick, expected);
       newest = Math.max(tick, newest ?? 0);
     }
+  });
+}
+
+for (const vector of vectors.histories) {
+  test(`history ${vector.hex.slice(0, 12)} (${vector.values?.length ?? "refused"})`, () => {
+    if (vector.values === undefined) {
+      assert.throws(() => parseHistory(bytes(vector.hex), tables), WireError);
+      return;
+    }
+    const history = parseHistory(bytes(vector.hex), tables);
+    assert.deepEqual([history.stepIndex, history.reach, history.stride], [vector.step_index, vector.reach, vector.stride]);
+    assert.deepEqual(history.frames.map((values) => Array.from(values)), vector.values);
+    assert.deepEqual(serializeHistory(history, tables), bytes(vector.hex));
   });
 }
