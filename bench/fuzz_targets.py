@@ -3,7 +3,7 @@
 import hashlib
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -49,6 +49,7 @@ from mien.protocol.codec import MessageEncoder
 from mien.protocol.consent import DEFAULT_USES, Consent, ConsentKind
 from mien.protocol.control import Rung, UnknownControl, parse_control
 from mien.protocol.errors import WireError
+from mien.protocol.history import History
 from mien.protocol.log import (
     EventKind,
     EventRecord,
@@ -155,6 +156,20 @@ def messages() -> tuple[bytes, ...]:
                 message = encoder.push(tick, FaceState.from_coefficients(values, tracked=tick % 5 > 0))
                 out += [] if message is None else [message]
     return tuple(out)
+
+
+def histories() -> Iterator[bytes]:
+    """The history extensions of messages that repeat the ones before them."""
+    for sigma in (0.003, 0.2):
+        rng = np.random.default_rng(5)
+        encoder = MessageEncoder(stream_header(), frames_per_message=6)
+        encoder.repeat_history = True
+        for tick in range(18):
+            message = encoder.push(
+                tick, FaceState.from_coefficients(rng.normal(0, sigma, 36).astype(np.float32))
+            )
+            if message is not None:
+                yield from (e.data for e in CoefficientMessage.parse(message).extensions)
 
 
 @cache
@@ -306,6 +321,13 @@ def check_message(data: bytes) -> None:
         raise Broken("accepted, but written and read again it is another")
     if not np.isfinite(from_steps(message.values, (32767,) * 6, message.step_index)).all():
         raise Broken("accepted with values that are not finite")
+
+
+def check_history(data: bytes) -> None:
+    history = History.parse(data, Tables.load())
+    again = History.parse(history.serialize(Tables.load()), Tables.load())
+    if not np.array_equal(history.values, again.values) or history.offsets != again.offsets:
+        raise Broken("accepted, but written and read again it is another")
 
 
 def check_messages_drawn(data: bytes) -> None:
@@ -658,6 +680,7 @@ TARGETS: Final[tuple[Target, ...]] = (
         check_messages_drawn,
         20,
     ),
+    Target("history", "histories in messages", lambda: list(histories()), check_history),
     Target("stream", "stream headers", lambda: [stream_header().serialize()], check_stream_header),
     Target(
         "stream-drawn",

@@ -19,6 +19,13 @@ class Arrivals:
         self._arrival_us = 0
         self._jitter_us = 0.0
         self.messages = 0
+        self._missing_ticks = 0
+        self._frames = 1  # of the latest message
+
+    @property
+    def missing(self) -> int:
+        """Messages that did not come, as the gaps in the ticks tell. One that comes late does not count."""
+        return round(max(0, self._missing_ticks) / self._frames)
 
     @property
     def jitter_us(self) -> int:
@@ -31,10 +38,12 @@ class Arrivals:
         if len(data) < CoefficientMessage.LAYOUT.size or data[0] >> 4 != Kind.COEFFICIENTS:
             return
         _, flags, first = CoefficientMessage.LAYOUT.unpack_from(data)
-        after = first + (flags & 0x0F) + 1
+        self._frames = (flags & 0x0F) + 1
+        after = first + self._frames
         if self._after is not None:
             ticks = (after - self._after + TICKS // 2) % TICKS - TICKS // 2
             deviation_us = abs(arrival_us - self._arrival_us - ticks * self._period_us)
             if deviation_us < RESTART_US:
                 self._jitter_us += (deviation_us - self._jitter_us) / JITTER_SHARE
+                self._missing_ticks += ticks - self._frames
         self._after, self._arrival_us = after, arrival_us

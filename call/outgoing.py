@@ -121,6 +121,11 @@ class OutgoingFace:
         if self._ladder is not None:
             self._apply(self._ladder.advance(now_us))
 
+    def repeat_history(self, wanted: bool) -> None:
+        """Say whether messages are to repeat the ones before them: the other side reports losses."""
+        if self._worker is not None:
+            self._worker.repeat_history(wanted)
+
     def show(self) -> None:
         """The user shows the camera."""
         if self._ladder is not None:

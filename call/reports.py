@@ -16,6 +16,7 @@ PERIOD_US: Final = 10_000_000  # with SACK and headers about 0.3 kbps
 # From this share of lost messages on, repeating the one before is worth its bits and its delay.
 HISTORY_ON_LOSS: Final = 0.03
 HISTORY_OFF_REPORTS: Final = 3  # good ones in a row, until it stops
+LOSS_PERIOD_US: Final = 4_000_000  # reports come so much more often while messages are missing
 MAX_SAMPLES: Final = 10_000
 RECENT_SAMPLES: Final = 300
 MAX_AGE_US: Final = 60_000_000
@@ -24,12 +25,13 @@ SECOND_US: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """What we received of the other side's coefficients: messages, and frames that came `late`."""
+    """What we received of the other side's coefficients: messages, frames that came `late`, messages `missing`."""
 
     received: int
     malformed: int
     late: int
     jitter_us: int
+    missing: int = 0
 
 
 class Reports:
@@ -37,6 +39,9 @@ class Reports:
 
     def __init__(self) -> None:
         self._due_us: int | None = None
+        self._reported_us = 0
+        self._reported_missing = 0
+        self._reported_received = 0
         self._theirs: ReceiverReport | None = None
         self._came_us = 0
         self._their_zero_us: int | None = None  # when their tick 0 was taken
@@ -54,19 +59,28 @@ class Reports:
         if self._due_us is None or now_us < self._due_us:
             return False
         self._due_us = now_us + PERIOD_US
+        self._reported_us = now_us
         return True
+
+    def note_missing(self, missing: int, received: int, *, now_us: int) -> None:
+        """Take in how many messages are missing so far, of how many more that came: losses are reported soon."""
+        lost, came = missing - self._reported_missing, received - self._reported_received
+        if self._due_us is None or lost < max(1.0, HISTORY_ON_LOSS * (lost + came)):
+            return
+        self._due_us = min(self._due_us, max(now_us, self._reported_us + LOSS_PERIOD_US))
 
     def make(
         self, reception: Reception, *, sent: int, coded: tuple[int, int] | None, now_us: int
     ) -> ReceiverReport:
         """Return our report. `coded`: our newest coded tick, and when its frame was taken."""
+        self._reported_missing, self._reported_received = reception.missing, reception.received
         return ReceiverReport(
             sent_us=now_us,
             echo_us=self._theirs.sent_us if self._theirs else 0,
             held_us=now_us - self._came_us if self._theirs else 0,
             received=reception.received,
             malformed=reception.malformed,
-            lost=self.lost,
+            lost=max(self.lost, reception.missing),
             late=reception.late,
             jitter_us=reception.jitter_us,
             latency_us=round(Latency.of(list(self._latencies_us)[-RECENT_SAMPLES:]).median_ms * 1000),
@@ -83,10 +97,6 @@ class Reports:
         `came`: how many of their coefficient messages have come; `tick_rate`: of their stream; `transport_us`:
         the round trip as the transport measures it, used until there is a better one.
         """
-        newly_lost = max(0, report.sent - came) - self.lost
-        newly_sent = report.sent - (self._theirs.sent if self._theirs else 0)
-        if newly_sent > 0 and newly_lost >= HISTORY_ON_LOSS * newly_sent and self._due_us is not None:
-            self._due_us = now_us  # they should know soon
         self._our_loss.take(report)
         self._theirs, self._came_us = report, now_us
         echoed_us = report.echo_us + report.held_us

@@ -452,6 +452,8 @@ class CallSession:
             transport_us=self.peer.round_trip_us if self.peer else 0,
             now_us=clock.now_us(),
         )
+        if self._outgoing is not None:
+            self._outgoing.repeat_history(self._reports.wants_history)
 
     def _note_latency(self, picture: ShownPicture) -> None:
         rate = self._incoming.tick_rate if self._incoming else None
@@ -481,6 +483,9 @@ class CallSession:
             self._outgoing.advance(now_us)
         if self._incoming is not None:
             self._incoming.advance(now_us)
+            if self._incoming.arrivals is not None:
+                arrivals = self._incoming.arrivals
+                self._reports.note_missing(arrivals.missing, arrivals.messages, now_us=now_us)
         if self._reports.is_due(now_us):
             self._start(self._report(), "receiver report")
         self._notice_silence(now_us)
@@ -514,7 +519,7 @@ class CallSession:
         counts = await self._view.counts()
         self._say(
             self._reports.make(
-                Reception(counts.messages, counts.malformed, counts.late, self._jitter_us),
+                Reception(counts.messages, counts.malformed, counts.late, self._jitter_us, self._missing),
                 sent=self._outgoing.messages if self._outgoing else 0,
                 coded=self._outgoing.newest_stamp() if self._outgoing else None,
                 now_us=clock.now_us(),
@@ -658,6 +663,11 @@ class CallSession:
     def _jitter_us(self) -> int:
         arrivals = self._incoming.arrivals if self._incoming else None
         return arrivals.jitter_us if arrivals else 0
+
+    @property
+    def _missing(self) -> int:
+        arrivals = self._incoming.arrivals if self._incoming else None
+        return arrivals.missing if arrivals else 0
 
     def _seconds(self) -> float:
         if self._connected_us is None:

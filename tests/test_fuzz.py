@@ -110,5 +110,5 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_bench_refuses_what_is_not_built(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "loss"]) == 2
-    assert "`bench loss` is not there yet; there are: " in capsys.readouterr().err
+    assert main(["bench", "latency"]) == 2
+    assert "`bench latency` is not there yet; there are: " in capsys.readouterr().err

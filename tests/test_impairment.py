@@ -16,6 +16,7 @@ from mien.call.rendezvous import local_pair
 from mien.call.session import CallSession, Participant
 from mien.call.statistics import CallStatistics
 from mien.protocol.errors import MienError
+from mien.protocol.message import CoefficientMessage, ExtensionType
 from tests.test_call_loopback import person, settings
 
 START_US: Final = 1_000_000
@@ -197,6 +198,46 @@ def test_a_call_through_a_network_that_turns_bad_and_good_again() -> None:
     assert counts.forward.sent > 30 and counts.back.sent > 10
     assert 0 < receiver.received.messages < sender.sent.messages
     assert 50 <= sender.round_trip_ms < 150
+
+
+class Listening(CallSession):
+    """Keeps the coefficient messages that came."""
+
+    def __init__(self) -> None:
+        super().__init__(Participant(), settings())
+        self.came: list[bytes] = []
+
+    def on_coefficients(self, data: bytes) -> None:
+        self.came.append(data)
+        super().on_coefficients(data)
+
+
+def test_messages_repeat_the_ones_before_once_losses_are_reported() -> None:
+    lossy, back = Profile(delay_us=20_000, loss=RandomLoss(0.25)), Profile(delay_us=20_000)
+
+    async def scenario() -> list[bytes]:
+        one, other, path = await impaired_pair(replace(lossy, loss=None), back, seed=2)
+        caller, watcher = CallSession(person(8), settings()), Listening()
+
+        async def weather() -> None:
+            await caller.connected.wait()
+            path.change(lossy, back)
+
+        try:
+            await asyncio.gather(caller.run(one), watcher.run(other), weather())
+            return watcher.came
+        finally:
+            path.close()
+
+    came = asyncio.run(asyncio.wait_for(scenario(), 60))
+    repeats = [
+        any(e.type == ExtensionType.HISTORY for e in CoefficientMessage.parse(data).extensions)
+        for data in came
+    ]
+    assert not repeats[0]
+    assert any(repeats)
+    first = repeats.index(True)
+    assert all(repeats[first:])
 
 
 def test_the_path_takes_only_loopback_and_one_socket() -> None:

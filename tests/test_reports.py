@@ -122,16 +122,28 @@ def test_numbers_that_run_backwards_are_no_news() -> None:
     assert trend.wants_history
 
 
-def test_losses_are_reported_at_once() -> None:
+def test_losses_are_reported_soon() -> None:
     reports = Reports()
     reports.start(0)
+    reports.note_missing(0, 5, now_us=1_000_000)
+    assert not reports.is_due(1_000_000)
     assert reports.is_due(2_000_000)
-    reports.take(
-        report(received=0, lost=0, sent=50), came=50, tick_rate=None, transport_us=0, now_us=3_000_000
-    )
+    assert reports.make(replace(NOTHING, received=10), sent=0, coded=None, now_us=2_000_000).lost == 0
+    reports.note_missing(1, 12, now_us=3_000_000)
     assert not reports.is_due(3_000_000)
-    reports.take(
-        report(received=0, lost=0, sent=100), came=95, tick_rate=None, transport_us=0, now_us=4_000_000
+    assert reports.is_due(6_000_000)
+    assert (
+        reports.make(replace(NOTHING, received=20, missing=1), sent=0, coded=None, now_us=6_000_000).lost == 1
     )
-    assert reports.is_due(4_000_000)
-    assert not reports.is_due(5_000_000)
+    reports.note_missing(1, 40, now_us=11_000_000)
+    assert not reports.is_due(11_000_000)
+    assert reports.is_due(16_000_000)
+
+
+def test_missing_messages_show_as_gaps_in_the_ticks() -> None:
+    arrivals = Arrivals(RATE)
+    for number in (0, 1, 3, 4, 7, 6, 8):  # 2 and 5 are lost, 6 is late
+        arrivals.on_message(
+            bytes([0x10, 0x15]) + (65530 + 6 * number).to_bytes(4, "big")[2:], 200_000 * number
+        )
+    assert arrivals.missing == 2
