@@ -2,22 +2,19 @@
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mien.bench.loopback_call import loopback_call
 from mien.bench.packet_capture import PacketCapture
 from mien.call.session import Participant
+from mien.call.turns import short_turns
 from mien.call.wire_meter import Cause, Direction
 from mien.encoder.capture import Frame, Source
 from mien.encoder.enroll import enroll_in_detail
 from mien.encoder.owner_key import OwnerKey
 from mien.encoder.tracker import Tracker
 from mien.protocol.consent import Consent
-
-# Tracking, drawing and the event loop share one interpreter: shorter turns keep the packets on time.
-SWITCH_INTERVAL_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +51,7 @@ def measure_call(source: Source, enrolled: Iterable[Frame], tracker: Tracker) ->
     me = Participant(source=source, tracker=tracker, avatar=avatar.data, signer=key)
     capture, note = _open_capture()
     with contextlib.ExitStack() as stack:
-        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        stack.enter_context(short_turns())
         if capture is not None:
             stack.callback(capture.close)
         result = asyncio.run(loopback_call(me, avatar.avatar))

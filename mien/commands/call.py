@@ -28,6 +28,7 @@ from mien.call.session import CallHooks, CallSession, CallSettings, Participant
 from mien.call.signalling import DEFAULT_SERVER, SignallingClient, is_loopback, room_url
 from mien.call.source_worker import SenderSettings, TrackedFrame
 from mien.call.statistics import CallStatistics
+from mien.call.turns import short_turns
 from mien.commands.avatar_files import read_avatar
 from mien.commands.call_report import print_call
 from mien.decoder.window import Window
@@ -144,7 +145,7 @@ def run(options: argparse.Namespace) -> int:
     """Call. Returns 0, or 1 where the other side vanished."""
     _check(options)
     console = Console(stderr=True, highlight=False)
-    with _equipment(options, console) as equipment:
+    with _equipment(options, console) as equipment, short_turns():
         statistics = asyncio.run(_call(options, equipment, console))
     if options.json_stats == "-":
         print(json.dumps(statistics.as_json()))

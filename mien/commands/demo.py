@@ -18,6 +18,7 @@ from rich.console import Console
 from mien.bench.loopback_call import LoopbackHooks, LoopbackResult, LoopbackSettings, loopback_call
 from mien.call.face_view import ViewSettings, fit_view
 from mien.call.settings import Participant
+from mien.call.turns import short_turns
 from mien.commands.demo_film import Film
 from mien.commands.demo_report import DemoReport
 from mien.decoder.output import save_png
@@ -58,7 +59,6 @@ MAX_FILE_BYTES: Final = MAX_HEAD_BYTES + MAX_AVATAR_BYTES
 SYNTHETIC_ENROL_S: Final = 8.0
 SYNTHETIC_CALL_AT_S: Final = 100.0  # another part of the script than the one that was enrolled
 VIEW_PX: Final = 512
-SWITCH_INTERVAL_S: Final = 0.0005
 CLIP_STATEMENT: Final = (
     "A clip that was given to the demo, for a call of this machine with itself. Nothing of it is kept."
 )
@@ -83,11 +83,8 @@ def run(options: argparse.Namespace) -> int:
     """Enrol, call, report. Returns 0."""
     if options.seconds is not None and not 1 <= options.seconds <= MAX_SECONDS:
         raise MienError(f"--seconds {options.seconds:g}: expected 1 to {MAX_SECONDS:g}")
-    # Both peers, the tracker and the film share one interpreter. By default a thread that comes back from native
-    # code waits up to 5 ms for its turn, many times a frame: on a busy machine that halves the frame rate.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     console = Console()
-    with contextlib.closing(open_tracker()) as tracker:
+    with contextlib.closing(open_tracker()) as tracker, short_turns():
         scene = _prepare(options, tracker, console)
         size = fit_view(scene.source.width, scene.source.height, VIEW_PX)
         window = open_window(*Film.size_for(size))
