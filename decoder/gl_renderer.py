@@ -42,10 +42,13 @@ class GlRenderer:
         )
         layers, height, width, _ = scene.textures.shape
         self._texture = context.texture_array(
-            (width, height, layers), 3, scene.textures.tobytes(), alignment=1
+            (width, height, layers), 4, scene.textures.tobytes(), alignment=1
         )
         self._texture.filter = (moderngl.LINEAR, moderngl.LINEAR)
         self._texture.repeat_x = self._texture.repeat_y = False
+        self._plate = context.texture((width, height), 4, scene.plate.tobytes(), alignment=1)
+        self._plate.filter = (moderngl.LINEAR, moderngl.LINEAR)
+        self._plate.repeat_x = self._plate.repeat_y = False
         uv = np.zeros((VERTEX_COUNT, 2 * MAX_REFERENCES), np.float32)
         uv[:, : 2 * layers] = scene.uv.reshape(VERTEX_COUNT, -1)
         self._moving = context.buffer(reserve=VERTEX_COUNT * MOVING_FLOATS * 4, dynamic=True)
@@ -61,6 +64,9 @@ class GlRenderer:
         size = (scene.width, scene.height)
         self._target = context.framebuffer([context.renderbuffer(size, 4)], context.depth_renderbuffer(size))
         self._program["u_size"] = size
+        self._program["u_references"], self._program["u_plate"] = 0, 1
+        self._program["u_plate_scale"] = tuple(map(float, scene.plate_scale))
+        self._program["u_plate_offset"] = tuple(map(float, scene.plate_offset))
         self._program["u_cavity"] = tuple(value / 255 for value in scene.cavity_rgb)
         self._program["u_depth"] = 4 * scene.unit_px
 
@@ -76,6 +82,7 @@ class GlRenderer:
         self._context.enable_only(moderngl.DEPTH_TEST)
         self._target.clear(0.0, 0.0, 0.0, 1.0, depth=1.0)
         self._texture.use(0)
+        self._plate.use(1)
         self._array.render(moderngl.TRIANGLES)
         data = self._target.read(components=3, alignment=1)
         return np.frombuffer(data, np.uint8).reshape(scene.height, scene.width, 3)

@@ -4,12 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.decoder.mesh import mesh_triangles
+from mien.decoder.sampling import beyond, bilinear, within
 from mien.decoder.scene import Drawing, Scene
 
 # A face covers its picture about twice. A mesh that hostile numbers have folded over and over is cut short: it
 # shows nothing anyway, and would take memory and time in proportion.
 MAX_OVERDRAW = 16
-STRIP = 0.05  # as in the shader
 
 
 class NumpyRenderer:
@@ -20,6 +20,7 @@ class NumpyRenderer:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._textures = scene.textures.astype(np.float32)
+        self._plate = scene.plate.astype(np.float32)
 
     def draw(self, drawing: Drawing) -> NDArray[np.uint8]:
         """Return the picture, RGB uint8 [height, width, 3]."""
@@ -27,42 +28,35 @@ class NumpyRenderer:
         pixel, triangle, corner = visible_pixels(drawing.positions, scene.width, scene.height)
         vertices = mesh_triangles().all[triangle].astype(np.intp)
         weights = np.einsum("pc,pcr->pr", corner, drawing.weights[vertices])
-        total = np.zeros((len(pixel), 3), np.float32)
+        total = np.zeros((len(pixel), 4), np.float32)
+        behind = self.behind(pixel)
+        trust = behind[:, 3:] / 255
         for layer, texture in enumerate(self._textures):
             here = np.flatnonzero(weights[:, layer] > 0)
             if not len(here):
                 continue
             uv = np.einsum("pc,pcd->pd", corner[here], scene.uv[vertices[here], layer])
-            total[here] += weights[here, layer, None] * bilinear(texture, within(uv))
+            sample = bilinear(texture, within(uv))
+            person, out = sample[:, 3:] / 255, beyond(uv)
+            opaque = 1 - trust[here] + (trust[here] - out) * person
+            sample[:, :3] *= opaque
+            sample[:, 3:] = opaque
+            total[here] += weights[here, layer, None] * sample
         picture = np.zeros((scene.height * scene.width, 3), np.uint8)
         total /= np.maximum(weights.sum(1, keepdims=True), 1e-3)
+        total = total[:, :3] + (1 - total[:, 3:]) * behind[:, :3]
         dark = np.einsum("pc,pc->p", corner, drawing.cavity[vertices])[:, None]
         picture[pixel] = np.round(total + dark * (np.array(scene.cavity_rgb, np.float32) - total))
         return picture.reshape(scene.height, scene.width, 3)
 
+    def behind(self, pixel: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the plate at pixel numbers [n]: float32 [n, 4], RGB and trust, 0 to 255."""
+        at = np.stack([pixel % self._scene.width, pixel // self._scene.width], 1) + np.float32(0.5)
+        uv = np.asarray(at * self._scene.plate_scale + self._scene.plate_offset, np.float32)
+        return bilinear(self._plate, within(uv))
+
     def close(self) -> None:
         """Nothing to free."""
-
-
-def within(uv: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Continue a picture beyond its border as a strip of its mirror image, like the shader."""
-    under, over = np.maximum(-uv, 0), np.maximum(uv - 1, 0)
-    back = STRIP * under / (STRIP + under) - STRIP * over / (STRIP + over)
-    return np.asarray(np.clip(uv, 0, 1) + back, np.float32)
-
-
-def bilinear(texture: NDArray[np.float32], uv: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sample [h, w, 3] at uv [n, 2] like GL_LINEAR with GL_CLAMP_TO_EDGE: float32 [n, 3]."""
-    height, width, _ = texture.shape
-    at = uv * np.array([width, height], np.float32) - 0.5
-    low = np.floor(at).astype(np.intp)
-    part = at - low
-    x0, y0 = np.clip(low[:, 0], 0, width - 1), np.clip(low[:, 1], 0, height - 1)
-    x1, y1 = np.clip(low[:, 0] + 1, 0, width - 1), np.clip(low[:, 1] + 1, 0, height - 1)
-    fx, fy = part[:, :1], part[:, 1:]
-    top = texture[y0, x0] * (1 - fx) + texture[y0, x1] * fx
-    bottom = texture[y1, x0] * (1 - fx) + texture[y1, x1] * fx
-    return np.asarray(top * (1 - fy) + bottom * fy, np.float32)
 
 
 def visible_pixels(

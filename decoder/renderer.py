@@ -12,7 +12,7 @@ from mien.decoder.scene import DEFAULT_CAVITY, MAX_REFERENCES, Drawing, Referenc
 from mien.models.appearance_code import AppearanceCode, Region, to_srgb
 from mien.models.face_model import FaceModel
 from mien.models.fit import Fitter
-from mien.models.pictures import decode_picture
+from mien.models.pictures import decode_matte, decode_picture
 from mien.models.rings import check_rings
 from mien.protocol.avatar import Avatar
 from mien.protocol.errors import MienError, WireError
@@ -101,6 +101,7 @@ def read_references(avatar: Avatar, model: FaceModel, framing: Framing) -> list[
     out = []
     for reference in avatar.references[:MAX_REFERENCES]:
         rgb = decode_picture(reference.picture)
+        matte = decode_matte(reference.matte) if reference.matte else None
         landmarks = reference.landmarks * (framing.width / rgb.shape[1])
         try:
             state = fitter.fit(landmarks.astype(np.float32))
@@ -109,7 +110,7 @@ def read_references(avatar: Avatar, model: FaceModel, framing: Framing) -> list[
         if not np.isfinite(state.coefficients()).all():
             raise WireError(f"reference {reference.slot} of the avatar shows no face that can be drawn")
         shape = model.vertices(avatar.neutral, state.expression)
-        out.append(ReferencePicture(rgb, landmarks, state.pose, shape, reference.slot))
+        out.append(ReferencePicture(rgb, landmarks, state.pose, shape, reference.slot, matte))
     return out
 
 

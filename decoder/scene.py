@@ -18,6 +18,7 @@ from mien.decoder.mesh import (
     to_model_space,
     visibility,
 )
+from mien.decoder.plate import make_plate, with_head
 from mien.models.rings import ANCHOR_COUNT, default_rings, ring_offset
 from mien.models.topology import load_topology
 from mien.protocol.state import LANDMARK_COUNT
@@ -42,7 +43,8 @@ class ReferencePicture:
     """A decoded reference: RGB uint8 [h, w, 3] of the enrolment framing at any size, its landmarks and its fit.
 
     `landmarks` [478, 3] are pixels of the enrolment framing, `pose` [6] their fitted pose there, `shape`
-    [478, 3] the model's own shape at the fitted expression, in model space, `slot` as in `Reference`.
+    [478, 3] the model's own shape at the fitted expression, in model space, `slot` as in `Reference`, `matte`
+    uint8 of any size: 255 where the person is, or None where that is not known.
     """
 
     rgb: NDArray[np.uint8]
@@ -50,6 +52,7 @@ class ReferencePicture:
     pose: NDArray[np.floating]
     shape: NDArray[np.floating]
     slot: int = 0
+    matte: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +95,15 @@ class Scene:
         )  # fmt: skip
         zoom = max(width / stream.width, height / stream.height) / stream.fitted_into(framing)
         self.unit_px = framing.unit_px * zoom
-        self.textures = lay_out([r.rgb for r in references], framing, zoom)
+        pictures = lay_out([r.rgb for r in references], framing, zoom)
+        size = pictures.shape[2], pictures.shape[1]
+        plate = make_plate(pictures, [self.matte_of(r, size) for r in references])
+        self.textures = np.concatenate([pictures, plate.masks[..., None]], 3)  # RGB, where the person is
+        self.plate = np.concatenate([plate.rgb, plate.trust[..., None]], 2)
+        # Where a pixel of the drawn picture lies in the plate: uv = scale * pixel + offset.
+        across = np.array([framing.width, framing.height]) * zoom
+        self.plate_scale = np.asarray(1 / across, np.float32)
+        self.plate_offset = np.asarray(0.5 - np.array([width, height]) / 2 / across, np.float32)
         own = [
             to_model_space(
                 r.landmarks, r.pose, unit_px=framing.unit_px, width=framing.width, height=framing.height
@@ -115,6 +126,12 @@ class Scene:
         shapes = np.stack([r.shape for r in references])
         self.blender = Blender(shapes, poses[:, :3], visibility(places), region_shares())
         self.openings = mouth_gap(shapes)
+
+    def matte_of(self, reference: ReferencePicture, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+        """Return a reference's matte at (width, height), its head complete; None where it has none."""
+        if reference.matte is None:
+            return None
+        return with_head(resized(reference.matte, size), reference.landmarks * (size[0] / self.framing.width))
 
     def reference_uv(self, place: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return where vertices [v, 3] lie in a reference: float32 [v, 2], 0 to 1 across the picture."""
@@ -174,7 +191,7 @@ def lay_out(pictures: Sequence[NDArray[np.uint8]], framing: Framing, zoom: float
 
 
 def resized(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return an RGB picture at (width, height)."""
+    """Return an RGB or grey picture at (width, height)."""
     if (rgb.shape[1], rgb.shape[0]) == size:
         return rgb
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS), np.uint8)
