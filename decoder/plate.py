@@ -32,10 +32,8 @@ MOVED: Final = 6.5
 FEATHER: Final = 2.0  # how softly references give way to each other in the plate, in units of CLEAR
 LEAST_SAY: Final = 0.05  # near the person, where perhaps no other reference shows the place
 UNLIKE: Final = 12.0  # difference from the mean at which a reference's say falls off
-SEEN: Final = (
-    0.05,
-    0.5,
-)  # greatest weight of a place at which it begins to count as seen, and from which on it is
+# Greatest weight of a place at which it begins to count as seen, and from which on it does in full.
+SEEN: Final = (0.05, 0.5)
 LEAST_WEIGHT: Final = np.float32(1e-6)
 # The head around the face oval: so many times as wide and high, shifted up by so much of the face's height.
 HEAD_REACH: Final = 1.2
