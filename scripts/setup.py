@@ -133,7 +133,7 @@ def set_up_main() -> bool:
     make_venv(VENV)
     say("==> installing mien and the checkers (pinned in requirements.lock)")
     pip(VENV, [pinned("setuptools")])  # here, because a separate build environment would take the newest
-    pip(VENV, ["--no-build-isolation", "-e", f"{ROOT}[dev]"])
+    pip(VENV, ["--no-build-isolation", "-e", f"{ROOT}[bench,dev]"])
     stamp.write("main", key)
     stamp.write("made", str(time.time_ns()))
     return True
