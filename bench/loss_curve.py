@@ -14,19 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bench.impairment import GilbertElliott, Link, Loss, Profile, RandomLoss
-from mien.bench.rate_quality import DATACHANNEL_BYTES, ENROLMENT_SHARE, MIN_FRAMES, REST_FRAMES, TrackedClip
+from mien.bench.rate_quality import DATACHANNEL_BYTES, TrackedClip, enrol_clip
 from mien.decoder.playout import PlayoutSettings, Shown, Status
 from mien.decoder.receiver import Receiver
 from mien.encoder.sender import FaceSender
-from mien.encoder.tick_clock import tick_rate_for
 from mien.encoder.tracker import Tracking
 from mien.models.face_model import FaceModel, project
-from mien.models.fit import Fitter, estimate_neutral, reference_scale, rest_pose
 from mien.models.landmark_sets import LIPS, inter_pupil_px
 from mien.protocol.quantizer import Quality
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
-from mien.protocol.tables import Tables
 
 Landmarks = NDArray[np.float32]
 
@@ -103,28 +100,11 @@ def code_clip(clip: TrackedClip, quality: Quality, *, history: bool = False) -> 
 
     `history`: each message repeats the one before it, coarsely.
     """
-    cut = round(ENROLMENT_SHARE * len(clip.landmarks))
-    found = np.asarray(np.isfinite(clip.landmarks).all(axis=(1, 2)))
-    if found[:cut].sum() < MIN_FRAMES // 2 or found[cut:].sum() < MIN_FRAMES // 2:
+    enrolled = enrol_clip(clip)
+    if enrolled is None:
         return None
-    model = FaceModel.load()
-    neutral = estimate_neutral(clip.landmarks[:cut], model)
-    unit_px = reference_scale(clip.landmarks[:cut], neutral, model)
-    fitter = Fitter(model, neutral, unit_px=float(unit_px), width=clip.width, height=clip.height)
-    first = clip.landmarks[cut : cut + REST_FRAMES][found[cut : cut + REST_FRAMES]]
-    header = StreamHeader(
-        stream=0,
-        tracker=clip.tracker,
-        model_id=model.model_id,
-        tables_id=Tables.load().tables_id,
-        avatar_id=bytes(8),
-        tick_rate=tick_rate_for(clip.rate),
-        unit_px=unit_px,
-        width=clip.width,
-        height=clip.height,
-        rest_pose=rest_pose([fitter.fit(f) for f in first] or [FaceState.neutral()]),
-    )
-    sender = FaceSender(header, fitter, quality=quality, source_rate=clip.rate)
+    cut, found, header = enrolled.cut, enrolled.found, enrolled.header
+    sender = FaceSender(header, enrolled.fitter, quality=quality, source_rate=clip.rate)
     sender.repeat_history(history)
     messages: list[tuple[int, bytes]] = []
     truth = {}
@@ -135,7 +115,15 @@ def code_clip(clip: TrackedClip, quality: Quality, *, history: bool = False) -> 
             truth[sender.frame_tick] = landmarks[:, :2]
     messages += [(times_us[-1], m) for m in sender.finish()]
     return CodedClip(
-        clip.name, quality, header, neutral, history, tuple(messages), truth, times_us[0], times_us[-1]
+        clip.name,
+        quality,
+        header,
+        enrolled.neutral,
+        history,
+        tuple(messages),
+        truth,
+        times_us[0],
+        times_us[-1],
     )
 
 

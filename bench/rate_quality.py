@@ -96,8 +96,22 @@ def track_clip(source: Source, *, name: str, max_frames: int | None = None) -> T
         tracker.close()
 
 
-def rate_quality(clip: TrackedClip, quality: Quality) -> RateResult | None:
-    """Enrol on the first 60 %, code the last 40 %; `None` where too few frames hold one face."""
+@dataclass(frozen=True, slots=True, eq=False)
+class EnrolledClip:
+    """A clip whose first `cut` frames were enrolled: who it is, and the stream that codes the rest.
+
+    `found` bool [T]: frames with exactly one face. `neutral` float32 [478, 3], model space.
+    """
+
+    cut: int
+    found: NDArray[np.bool_]
+    neutral: Landmarks
+    fitter: Fitter
+    header: StreamHeader
+
+
+def enrol_clip(clip: TrackedClip) -> EnrolledClip | None:
+    """Enrol on the first 60 %; `None` where too few frames of either part hold one face."""
     cut = round(ENROLMENT_SHARE * len(clip.landmarks))
     found = np.asarray(np.isfinite(clip.landmarks).all(axis=(1, 2)))
     if found[:cut].sum() < MIN_FRAMES // 2 or found[cut:].sum() < MIN_FRAMES // 2:
@@ -106,11 +120,7 @@ def rate_quality(clip: TrackedClip, quality: Quality) -> RateResult | None:
     neutral = estimate_neutral(clip.landmarks[:cut], model)
     unit_px = reference_scale(clip.landmarks[:cut], neutral, model)
     fitter = Fitter(model, neutral, unit_px=float(unit_px), width=clip.width, height=clip.height)
-
-    started = time.process_time()
-    states = _hold_lost([fitter.fit(f) if ok else None for f, ok in _test_part(clip, cut, found)])
-    fit_ms = 1000 * (time.process_time() - started) / len(states)
-
+    first = clip.landmarks[cut : cut + REST_FRAMES][found[cut : cut + REST_FRAMES]]
     header = StreamHeader(
         stream=0,
         tracker=clip.tracker,
@@ -121,8 +131,23 @@ def rate_quality(clip: TrackedClip, quality: Quality) -> RateResult | None:
         unit_px=unit_px,
         width=clip.width,
         height=clip.height,
-        rest_pose=rest_pose([s for s in states[:REST_FRAMES] if s.tracked] or [FaceState.neutral()]),
+        rest_pose=rest_pose([fitter.fit(f) for f in first] or [FaceState.neutral()]),
     )
+    return EnrolledClip(cut, found, neutral, fitter, header)
+
+
+def rate_quality(clip: TrackedClip, quality: Quality) -> RateResult | None:
+    """Enrol on the first 60 %, code the last 40 %; `None` where too few frames hold one face."""
+    enrolled = enrol_clip(clip)
+    if enrolled is None:
+        return None
+    cut, found, fitter, header = enrolled.cut, enrolled.found, enrolled.fitter, enrolled.header
+    model = FaceModel.load()
+
+    started = time.process_time()
+    states = _hold_lost([fitter.fit(f) if ok else None for f, ok in _test_part(clip, cut, found)])
+    fit_ms = 1000 * (time.process_time() - started) / len(states)
+
     clock = TickClock(header.tick_rate, source_rate=clip.rate)
     ticks = [clock.tick_of(int(t)) for t in clip.times_us[cut:]]
     kept = [(state, frame) for state, frame, tick in zip(states, clip.landmarks[cut:], ticks, strict=True)
@@ -135,8 +160,10 @@ def rate_quality(clip: TrackedClip, quality: Quality) -> RateResult | None:
     finished = time.process_time()
 
     def place(state: FaceState) -> Landmarks:
-        vertices = model.vertices(neutral, state.expression)
-        return project(vertices, state.pose, unit_px=float(unit_px), width=clip.width, height=clip.height)
+        vertices = model.vertices(enrolled.neutral, state.expression)
+        return project(
+            vertices, state.pose, unit_px=float(header.unit_px), width=clip.width, height=clip.height
+        )
 
     tracked = [i for i, (state, _) in enumerate(kept) if state.tracked]
     truth = np.array([kept[i][1] for i in tracked])
