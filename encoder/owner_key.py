@@ -27,8 +27,6 @@ from mien.protocol.private_files import (
     write_private,
 )
 
-__all__ = ["OwnerKey", "load_owner_key", "owner_key", "private_folder", "read_private", "write_private"]
-
 KEY_NAME: Final = "owner.key"
 MAX_KEY_BYTES: Final = 4096
 

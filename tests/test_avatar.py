@@ -267,9 +267,11 @@ def test_manifest_bytes_mutated_and_signed_again() -> None:
             at = rng.randrange(OWNER_BYTES, len(damaged))
             damaged[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
         try:
-            read(sign_manifest(bytes(damaged), TEST_KEY) + b"".join(bodies))
+            avatar = read(sign_manifest(bytes(damaged), TEST_KEY) + b"".join(bodies))
         except WireError:
             continue
+        assert avatar.manifest.owner == TEST_KEY.public_key
+        assert avatar.complete
 
 
 def test_layers_mutated_and_signed_again() -> None:

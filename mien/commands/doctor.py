@@ -253,7 +253,8 @@ def check_node() -> Finding:
 
 def check_owner_key() -> Finding:
     """The key that signs one's avatars."""
-    from mien.encoder.owner_key import load_owner_key, private_folder
+    from mien.encoder.owner_key import load_owner_key
+    from mien.protocol.private_files import private_folder
 
     try:
         key = load_owner_key()
