@@ -96,12 +96,14 @@ class MessageEncoder:
 class Batch:
     """What one message says: the states of consecutive ticks from `first_tick` on.
 
-    `history` holds earlier ticks and their states again, coarsely.
+    `history` holds earlier ticks and their states again, coarsely. `still`: the only state holds from its tick
+    on, until a later message says otherwise.
     """
 
     first_tick: int
     states: tuple[FaceState, ...]
     history: tuple[tuple[int, FaceState], ...] = ()
+    still: bool = False
 
 
 class MessageDecoder:
