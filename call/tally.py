@@ -1,23 +1,33 @@
 """Adds up what the parts of a call have counted."""
 
-from mien.call.outgoing import OutgoingFace
-from mien.call.peer import Peer
-from mien.call.reports import Reports
-from mien.call.statistics import SentStatistics
+from mien.call.call_state import CallState
+from mien.call.face_view import ViewCounts
+from mien.call.peer import COEFFICIENTS, Peer
+from mien.call.statistics import CallStatistics, ReceivedStatistics, SentStatistics
 
 
-def sent_statistics(
-    outgoing: OutgoingFace | None,
-    *,
-    unsent: int,
-    camera_pixels: int,
-    video_packets: int,
-    reports: Reports,
-    seconds: float,
-) -> SentStatistics:
-    """Return our side; before the connection stands there is no `outgoing`, and nothing was sent."""
-    if outgoing is None:
+async def call_statistics(call: CallState) -> CallStatistics:
+    """Return how the call goes, or went. Path and streams can only be asked while the connection stands."""
+    video_sent, video_received = await video_packets(call.peer)
+    connected_us = call.course.connected_us
+    return CallStatistics(
+        connect_s=(connected_us - call.course.begin_us) / 1e6 if connected_us else None,
+        seconds=call.course.seconds,
+        ended=call.course.ended,
+        loopback=call.peer.is_loopback if call.peer else False,
+        camera_live=call.gate.is_open,
+        sent=_sent(call, video_sent),
+        received=_received(call, await call.view.counts(), video_received),
+        wire=call.meter.totals(),
+        round_trip_ms=call.round_trip_us / 1000,
+    )
+
+
+def _sent(call: CallState, packets: int) -> SentStatistics:
+    outgoing = call.outgoing
+    if outgoing is None:  # before the connection stands nothing was sent
         return SentStatistics()
+    seconds = call.course.seconds
     return SentStatistics(
         frames=outgoing.frames,
         frames_left_out=outgoing.frames_left_out,
@@ -25,14 +35,41 @@ def sent_statistics(
         cpu_ms_per_frame=outgoing.cpu_us / 1000 / max(1, outgoing.frames),
         messages=outgoing.messages,
         message_bytes=outgoing.message_bytes,
-        messages_unsent=unsent,
+        messages_unsent=call.peer.dropped[f"{COEFFICIENTS} unsent"] if call.peer else 0,
         avatar_bytes=outgoing.offer.sent_bytes if outgoing.offer else 0,
         avatar_verdict=outgoing.offer.verdict if outgoing.offer else None,
-        camera_pixels=camera_pixels,
-        video_packets=video_packets,
+        camera_pixels=call.gate.passed_pixels,
+        video_packets=packets,
         rungs=tuple(outgoing.changes),
-        reported_lost=reports.their_lost,
-        reported_latency_ms=reports.their_latency_ms,
+        reported_lost=call.reports.their_lost,
+        reported_latency_ms=call.reports.their_latency_ms,
+    )
+
+
+def _received(call: CallState, view: ViewCounts, packets: int) -> ReceivedStatistics:
+    incoming, seconds = call.incoming, call.course.seconds
+    return ReceivedStatistics(
+        messages=view.messages,
+        malformed=view.malformed,
+        early=incoming.counts["early messages"] if incoming else 0,
+        dropped=call.view.overrun + (call.peer.dropped[COEFFICIENTS] if call.peer else 0),
+        lost=call.reports.lost,
+        late_ticks=view.late,
+        jitter_ms=call.jitter_us / 1000,
+        latency=call.reports.latency,
+        control_malformed=call.counts["control malformed"],
+        transfer_malformed=call.counts["transfer malformed"],
+        pictures=view.pictures,
+        fps=view.pictures / seconds if seconds else 0.0,
+        backend=view.backend,
+        avatar_bytes=incoming.received_bytes if incoming else 0,
+        avatar_verdict=incoming.verdict if incoming else None,
+        first_face_s=call.course.since_connected(incoming.first_face_us) if incoming else None,
+        video_frames=call.counts["video frames"],
+        video_packets=packets,
+        audio_frames=call.counts["audio frames"],
+        rungs=tuple(call.their_rungs),
+        recorded_by_other=bool(call.counts["recorded"]),
     )
 
 

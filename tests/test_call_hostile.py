@@ -320,7 +320,7 @@ def test_another_version_says_so() -> None:
 
 
 def test_a_peer_that_vanishes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mien.call.session.VANISHED_US", 700_000)
+    monkeypatch.setattr("mien.call.liveness.VANISHED_US", 700_000)
 
     async def script(raw: RawPeer) -> None:
         raw.say(HELLO)
