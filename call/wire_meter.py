@@ -5,7 +5,9 @@ for is read from its first byte (RFC 7983), RTP and RTCP being told apart by the
 application data is encrypted, so it is looked at just before it is encrypted and just after it was decrypted:
 it is an SCTP packet, and the whole datagram, headers included, is shared among its chunks in proportion to
 their padded lengths (what the division leaves over goes to the longest). In the number of datagrams a packet
-of several chunks counts once, for its longest chunk.
+of several chunks counts once, for its longest chunk. A packet of voice is looked at before it is sealed, too:
+what rides in its padding is the rider's, all the rest, headers and seal included, is voice; and as a datagram it
+counts for voice, which would have been sent anyway.
 
 The ledger (`WireLedger`) and the readers of bytes know no socket and no clock. `WireMeter` taps the objects of
 one `RTCPeerConnection`; nothing is patched for other connections.
@@ -16,19 +18,23 @@ import struct
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, TypeVar
 
 from aioice.ice import StunProtocol
 from aiortc import RTCPeerConnection
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 from aiortc.rtcsctptransport import RTCSctpTransport
 
+from mien.call.riders import NOBODY, Rider, rider_of
+
 IPV4_UDP_BYTES: Final = 20 + 8
 IPV6_UDP_BYTES: Final = 40 + 8
 TURN_CHANNEL_BYTES: Final = 4  # ChannelData header, RFC 8656 section 12.4; over UDP there is no padding
+
+_T = TypeVar("_T")
 
 _BUCKET_US: Final = 100_000  # the grain of `kbps` over a window
 _HISTORY_US: Final = 60_000_000
@@ -50,7 +56,7 @@ class Cause(StrEnum):
 
     STUN = "stun"  # connectivity checks, consent freshness, the STUN server
     DTLS = "dtls"  # handshake, alerts, change cipher spec
-    COEFFICIENTS = "coefficients"  # SCTP DATA of a coefficient channel
+    COEFFICIENTS = "coefficients"  # SCTP DATA of a coefficient channel, or padding in packets of voice
     CONTROL = "control"  # SCTP DATA of every other channel, and the opening of channels
     TRANSFER = "transfer"  # SCTP DATA of a channel that carries avatars
     SACK = "sack"
@@ -62,6 +68,7 @@ class Cause(StrEnum):
 
 
 CAUSES: Final = tuple(Cause)
+_RTP: Final = (Cause.AUDIO, Cause.VIDEO)
 
 
 class Direction(StrEnum):
@@ -73,11 +80,15 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The part of one datagram that one cause answers for. `weight` is in bytes before the headers."""
+    """The part of one datagram that one cause answers for. `weight` is in bytes before the headers.
+
+    `rides`: the datagram would have been sent without it.
+    """
 
     cause: Cause
     weight: int
-    payload_bytes: int = 0  # the user's data of an SCTP DATA chunk; 0 for everything else
+    payload_bytes: int = 0  # the user's data of an SCTP DATA chunk or of a rider; 0 for everything else
+    rides: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +322,8 @@ class WireLedger:
     def _book(self, entry: Entry, sign: int) -> None:
         sums = self._sums[entry.direction]
         bucket = entry.bucket.wire_bytes[entry.direction]
-        longest = max(range(len(entry.shares)), key=lambda i: entry.shares[i].weight)
+        shares = entry.shares
+        longest = max(range(len(shares)), key=lambda i: (not shares[i].rides, shares[i].weight))
         for i, part in enumerate(_split(entry.wire_bytes, entry.shares, longest)):
             share = entry.shares[i]
             position = CAUSES.index(share.cause)
@@ -319,6 +331,14 @@ class WireLedger:
             sums.wire_bytes[position] += sign * part
             sums.payload_bytes[position] += sign * share.payload_bytes
             bucket[position] += sign * part
+
+
+def voice_shares(wire_bytes: int, rider: Rider) -> tuple[Share, ...]:
+    """Return the shares of a datagram of voice, `wire_bytes` with its headers, and of what rides in it."""
+    voice = Share(Cause.AUDIO, max(1, wire_bytes - rider.wire_bytes))
+    if not rider.wire_bytes:
+        return (voice,)
+    return voice, Share(Cause.COEFFICIENTS, rider.wire_bytes, rider.payload_bytes, rides=True)
 
 
 def _split(total: int, shares: tuple[Share, ...], longest: int) -> list[int]:
@@ -431,6 +451,7 @@ class _TransportTap:
         self._meter = meter
         self._dtls = dtls
         self._sealing: deque[tuple[Share, ...]] = deque()  # handed to DTLS, not yet at the socket
+        self._sealing_rtp: deque[Rider] = deque()  # the same for RTP, in the order of sending
         self._arrived: deque[tuple[bytes, Entry]] = deque()  # sealed, at the socket, not yet read by DTLS
         self._opening: Entry | None = None  # being decrypted
         self._tapped_sctp: RTCSctpTransport | None = None
@@ -438,8 +459,11 @@ class _TransportTap:
         connection = ice._connection
         connection._protocols = _ProtocolList(connection._protocols, self._tap_socket)
         self._recv, self._send_data = ice._recv, dtls._send_data
+        self._send_rtp, self._handle_rtp_data = dtls._send_rtp, dtls._handle_rtp_data
         _replace(ice, "_recv", self._recv_tapped)
         _replace(dtls, "_send_data", self._send_data_tapped)
+        _replace(dtls, "_send_rtp", self._send_rtp_tapped)
+        _replace(dtls, "_handle_rtp_data", self._handle_rtp_data_tapped)
 
     def _tap_socket(self, protocol: StunProtocol) -> None:
         transport = protocol.transport
@@ -455,18 +479,22 @@ class _TransportTap:
         protocol.transport = _CountingTransport(transport, partial(self._on_sent, extra=extra))
 
     def _on_sent(self, data: bytes, host: str, *, extra: int) -> None:
+        wire_bytes = len(data) + _header_bytes(host) + extra
         cause = classify(data, self._meter._kind_of_payload_type)
+        rider = self._sealing_rtp.popleft() if cause in _RTP and self._sealing_rtp else NOBODY
         if cause is None:
             shares = self._sealing.popleft() if self._sealing else (Share(Cause.SCTP, 1),)
+        elif cause is Cause.AUDIO:
+            shares = voice_shares(wire_bytes, rider)
         else:
             shares = (Share(cause, 1),)
-        self._meter._enter(Direction.SENT, len(data) + _header_bytes(host) + extra, shares)
+        self._meter._enter(Direction.SENT, wire_bytes, shares)
 
     def _on_received(self, data: bytes, host: str, *, extra: int) -> None:
         cause = classify(data, self._meter._kind_of_payload_type)
         shares = (Share(Cause.OTHER if cause is None else cause, 1),)
         entry = self._meter._enter(Direction.RECEIVED, len(data) + _header_bytes(host) + extra, shares)
-        if cause is None:
+        if cause is None or cause is Cause.AUDIO:
             self._arrived.append((data, entry))
 
     async def _recv_tapped(self) -> bytes:
@@ -488,14 +516,34 @@ class _TransportTap:
             self._opening = None
         await handle(packet)
 
+    async def _handle_rtp_data_tapped(self, data: bytes, arrival_time_ms: int) -> None:
+        if self._opening is not None:
+            rider = rider_of(data)
+            if rider.wire_bytes:
+                shares = voice_shares(self._opening.wire_bytes, rider)
+                self._meter._ledger.assign(self._opening, shares)
+            self._opening = None
+        await self._handle_rtp_data(data, arrival_time_ms=arrival_time_ms)
+
+    async def _send_rtp_tapped(self, packet: bytes) -> None:
+        if is_rtcp(packet):
+            await self._send_rtp(packet)
+            return
+        voice = self._meter._kind_of_payload_type(packet[1] & 0x7F) is Cause.AUDIO
+        rider = replace(rider_of(packet) if voice else NOBODY)  # a new object, to be found again by
+        self._sealing_rtp.append(rider)
+        try:
+            await self._send_rtp(packet)
+        finally:
+            _forget(self._sealing_rtp, rider)
+
     async def _send_data_tapped(self, packet: bytes) -> None:
         shares = self._meter._sctp_shares(packet)
         self._sealing.append(shares)
         try:
             await self._send_data(packet)
-        finally:  # a packet that failed before it reached the socket must not name the next one
-            if any(waiting is shares for waiting in self._sealing):
-                self._sealing.remove(shares)
+        finally:
+            _forget(self._sealing, shares)
 
 
 class _ProtocolList(list[StunProtocol]):
@@ -561,6 +609,14 @@ class _CountingProtocol(asyncio.DatagramProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._inner.connection_lost(exc)
+
+
+def _forget(sealing: deque[_T], packet: _T) -> None:
+    """Take out a packet that failed before it reached the socket: it must not name the next one."""
+    for position, waiting in enumerate(sealing):
+        if waiting is packet:
+            del sealing[position]
+            return
 
 
 def _header_bytes(host: str) -> int:

@@ -3,19 +3,24 @@
 import asyncio
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
 
+import av
 import pytest
 from aioice.ice import StunProtocol
 from aioice.turn import TurnTransport
-from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCDataChannel, RTCPeerConnection
 from aiortc.mediastreams import AudioStreamTrack
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mien.bench.packet_capture import PacketCapture
+from mien.call.riders import NOBODY, Rider, rider_of, rider_of_opus
 from mien.call.wire_meter import (
     Cause,
     Direction,
+    Flow,
     Share,
     WireLedger,
     WireMeter,
@@ -23,6 +28,7 @@ from mien.call.wire_meter import (
     classify,
     is_rtcp,
     sctp_shares,
+    voice_shares,
 )
 
 PAYLOAD = b"c" * 42
@@ -146,6 +152,59 @@ def test_difference_of_two_readings() -> None:
     assert after.as_json()["sent"]["total"]["kbps"] == 1.0
 
 
+# --- riders -----------------------------------------------------------------------------------------------------
+
+
+SPOKEN = bytes([0x4B, 0x41])  # SILK, 60 ms, code 3: one frame, padding follows
+
+
+def rtp(payload: bytes, *, first: int = 0x80, more: bytes = b"") -> bytes:
+    return bytes([first, 96]) + bytes(10) + more + payload
+
+
+@pytest.mark.parametrize(
+    ("packet", "rider"),
+    [
+        (SPOKEN + bytes([9]) + b"voice" + b"\0\0message", Rider(1 + 9 + 1, 7)),
+        (
+            bytes([0x4B, 0x42, 9]) + b"voice" + b"\0\0message",
+            Rider(1 + 9, 7),
+        ),  # two frames need code 3 anyway
+        (SPOKEN + bytes([255, 2]) + b"voice" + b"\0\0" + b"m" * 254, Rider(2 + 256 + 1, 254)),
+        (SPOKEN + bytes([3]) + b"\0\0\0", Rider(1 + 3 + 1, 0)),
+        (SPOKEN + bytes([9]) + b"12345678", NOBODY),  # more padding than there are bytes
+        (SPOKEN + b"\xff" * 3, NOBODY),
+        (bytes([0x4B, 0x01]) + b"voice", NOBODY),
+        (bytes([0x48]) + b"voice with a byte like padding", NOBODY),
+        (b"\x4b", NOBODY),
+        (b"", NOBODY),
+    ],
+)
+def test_a_rider_is_what_the_packet_is_longer_by(packet: bytes, rider: Rider) -> None:
+    assert rider_of_opus(packet) == rider
+    extension = b"\xbe\xde\0\x01" + bytes(4)
+    assert rider_of(rtp(packet)) == rider
+    assert rider_of(rtp(packet, first=0x92, more=bytes(8) + extension)) == rider
+
+
+@given(st.binary(max_size=64))
+def test_any_packet_has_a_rider_within_it(data: bytes) -> None:
+    for rider in (rider_of(data), rider_of_opus(data)):
+        assert 0 <= rider.payload_bytes <= rider.wire_bytes <= len(data)
+
+
+def test_a_rider_pays_for_itself_and_the_packet_stays_voice() -> None:
+    """Also where it is longer than the voice: the packet would have been sent without it."""
+    ledger = WireLedger(0)
+    ledger.enter(Direction.SENT, 150, voice_shares(150, Rider(90, 80)), 0)
+    ledger.enter(Direction.SENT, 60, voice_shares(60, NOBODY), 0)
+    sent = ledger.totals(1_000_000).sent
+    assert {c: (f.datagrams, f.wire_bytes, f.payload_bytes) for c, f in sent.items()} == {
+        Cause.AUDIO: (2, 60 + 60, 0),
+        Cause.COEFFICIENTS: (0, 90, 80),
+    }
+
+
 # --- beside a real connection ---------------------------------------------------------------------------------
 
 
@@ -184,6 +243,55 @@ async def talk(sender: RTCPeerConnection, receiver: RTCPeerConnection, *, messag
         await asyncio.sleep(0.05)
     control.send(b"hello")
     await asyncio.sleep(0.3)
+
+
+class RidingTrack(MediaStreamTrack):
+    """Opus packets that are coded already: every second one with a rider of 60 bytes."""
+
+    kind = "audio"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    async def recv(self) -> "av.Packet[Any]":
+        await asyncio.sleep(0.02)
+        rider = bytes([59]) + b"voice" + b"\0\0" + b"m" * 57
+        packet = av.Packet(bytes([0x4B, 0x41]) + rider if self.count % 2 else b"\x48voice")
+        packet.pts, packet.time_base = 960 * self.count, Fraction(1, 48_000)
+        self.count += 1
+        return packet
+
+
+async def ridden_talk() -> tuple[WireTotals, WireTotals]:
+    sender, receiver = (RTCPeerConnection(RTCConfiguration(iceServers=[])) for _ in range(2))
+    meters = WireMeter(), WireMeter()
+    for meter, pc in zip(meters, (sender, receiver), strict=True):
+        meter.attach(pc)
+    try:
+        sender.addTrack(RidingTrack())
+        await sender.setLocalDescription(await sender.createOffer())
+        await receiver.setRemoteDescription(sender.localDescription)
+        await receiver.setLocalDescription(await receiver.createAnswer())
+        await sender.setRemoteDescription(receiver.localDescription)
+        while meters[1].totals().received.get(Cause.AUDIO, Flow()).datagrams < 20:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    finally:
+        await sender.close()
+        await receiver.close()
+    return meters[0].totals(), meters[1].totals()
+
+
+def test_riders_of_a_real_connection() -> None:
+    """Every second packet carries 61 bytes more than the others, and the meter finds just these, at both ends."""
+    sender, receiver = asyncio.run(ridden_talk())
+    for flows in (sender.sent, receiver.received):
+        riders, voice = flows[Cause.COEFFICIENTS], flows[Cause.AUDIO]
+        count = riders.payload_bytes // 57
+        assert (riders.datagrams, riders.payload_bytes, riders.wire_bytes) == (0, 57 * count, 61 * count)
+        assert abs(voice.datagrams - 2 * count) <= 1 < count
+        each = voice.wire_bytes / voice.datagrams  # what is left is the same with and without a rider
+        assert each == voice.wire_bytes // voice.datagrams and 28 + 12 + 6 + 10 <= each <= 28 + 20 + 6 + 16
 
 
 async def opened(channel: RTCDataChannel) -> None:
