@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mien.call.wire_meter import WireTotals
+from mien.call.wire_tariff import tariffs_as_json
 from mien.protocol.control import Rung, RungReason, Verdict
 
 
@@ -109,6 +110,7 @@ class CallStatistics:
             "sent": asdict(self.sent),
             "received": asdict(self.received),
             "wire": self.wire.as_json(),
+            "wire_elsewhere": tariffs_as_json(self.wire),
         }
         for side in ("sent", "received"):
             data[side]["rungs"] = [_rung_as_json(change) for change in getattr(self, side).rungs]

@@ -105,16 +105,30 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class PathFlow:
+    """How many of one direction's datagrams went over IPv6, and how many between this end and a relay."""
+
+    ipv6_datagrams: int = 0
+    relayed_datagrams: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WireTotals:
     """Everything that one connection cost so far; causes that never occurred are absent."""
 
     elapsed_us: int
     sent: Mapping[Cause, Flow]
     received: Mapping[Cause, Flow]
+    sent_path: PathFlow = PathFlow()
+    received_path: PathFlow = PathFlow()
 
     def flows(self, direction: Direction) -> Mapping[Cause, Flow]:
         """Return one direction."""
         return self.sent if direction == Direction.SENT else self.received
+
+    def path(self, direction: Direction) -> PathFlow:
+        """Return which way one direction's datagrams went."""
+        return self.sent_path if direction == Direction.SENT else self.received_path
 
     def total(self, direction: Direction) -> Flow:
         """Return the sum over all causes."""
@@ -136,6 +150,7 @@ class WireTotals:
             self.elapsed_us - earlier.elapsed_us,
             _difference(self.sent, earlier.sent),
             _difference(self.received, earlier.received),
+            *(_path_difference(self.path(d), earlier.path(d)) for d in Direction),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -179,6 +194,12 @@ def _difference(later: Mapping[Cause, Flow], earlier: Mapping[Cause, Flow]) -> d
             flow.payload_bytes - before.payload_bytes,
         )
     return result
+
+
+def _path_difference(later: PathFlow, earlier: PathFlow) -> PathFlow:
+    return PathFlow(
+        later.ipv6_datagrams - earlier.ipv6_datagrams, later.relayed_datagrams - earlier.relayed_datagrams
+    )
 
 
 # --- reading bytes --------------------------------------------------------------------------------------------
@@ -242,6 +263,8 @@ class _Sums:
     datagrams: list[int]
     wire_bytes: list[int]
     payload_bytes: list[int]
+    ipv6_datagrams: int = 0
+    relayed_datagrams: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +297,12 @@ class WireLedger:
         self._book(entry, 1)
         return entry
 
+    def note_path(self, direction: Direction, *, ipv6: bool, relayed: bool) -> None:
+        """Say which way a datagram that is entered went."""
+        sums = self._sums[direction]
+        sums.ipv6_datagrams += ipv6
+        sums.relayed_datagrams += relayed
+
     def assign(self, entry: Entry, shares: tuple[Share, ...]) -> Entry:
         """Replace an entry's shares, now that its inside is known. The totals stay as they are."""
         self._book(entry, -1)
@@ -284,7 +313,10 @@ class WireLedger:
     def totals(self, now_us: int) -> WireTotals:
         """Return everything since the start."""
         return WireTotals(
-            now_us - self._start_us, self._flows(Direction.SENT), self._flows(Direction.RECEIVED)
+            now_us - self._start_us,
+            self._flows(Direction.SENT),
+            self._flows(Direction.RECEIVED),
+            *(PathFlow(sums.ipv6_datagrams, sums.relayed_datagrams) for sums in self._sums.values()),
         )
 
     def kbps(self, direction: Direction, cause: Cause | None, *, window_us: int, now_us: int) -> float:
@@ -422,8 +454,9 @@ class WireMeter:
     def _tap(self, dtls: RTCDtlsTransport) -> None:
         self._taps.append(_TransportTap(self, dtls))
 
-    def _enter(self, direction: Direction, wire_bytes: int, shares: tuple[Share, ...]) -> Entry:
-        return self._ledger.enter(direction, wire_bytes, shares, self._clock())
+    def _enter(self, direction: Direction, path: "_Path", data: bytes, shares: tuple[Share, ...]) -> Entry:
+        self._ledger.note_path(direction, ipv6=path.ipv6, relayed=path.relayed)
+        return self._ledger.enter(direction, path.wire_bytes(data), shares, self._clock())
 
     def _sctp_shares(self, packet: bytes) -> tuple[Share, ...]:
         return sctp_shares(packet, self._cause_of_stream)
@@ -442,6 +475,18 @@ class WireMeter:
                     if codec.payloadType is not None:
                         self._payload_types[codec.payloadType] = cause
         return self._payload_types.get(payload_type, Cause.OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Which way a datagram goes."""
+
+    ipv6: bool
+    relayed: bool
+
+    def wire_bytes(self, data: bytes) -> int:
+        headers = IPV6_UDP_BYTES if self.ipv6 else IPV4_UDP_BYTES
+        return len(data) + headers + (TURN_CHANNEL_BYTES if self.relayed else 0)
 
 
 class _TransportTap:
@@ -470,30 +515,30 @@ class _TransportTap:
         relay = getattr(transport, "_TurnTransport__inner_protocol", None)
         if relay is None:
             self._meter._ports.add(transport.get_extra_info("sockname")[1])
-        extra = 0 if relay is None else TURN_CHANNEL_BYTES
-        counting = _CountingProtocol(protocol, partial(self._on_received, extra=extra))
+        relayed = relay is not None
+        counting = _CountingProtocol(protocol, partial(self._on_received, relayed=relayed))
         if relay is None:
             transport.set_protocol(counting)
         else:  # the allocation's own messages went out before anyone could know of it: they are not counted
             relay.receiver = counting
-        protocol.transport = _CountingTransport(transport, partial(self._on_sent, extra=extra))
+        protocol.transport = _CountingTransport(transport, partial(self._on_sent, relayed=relayed))
 
-    def _on_sent(self, data: bytes, host: str, *, extra: int) -> None:
-        wire_bytes = len(data) + _header_bytes(host) + extra
+    def _on_sent(self, data: bytes, host: str, *, relayed: bool) -> None:
+        path = _Path(":" in host, relayed)
         cause = classify(data, self._meter._kind_of_payload_type)
         rider = self._sealing_rtp.popleft() if cause in _RTP and self._sealing_rtp else NOBODY
         if cause is None:
             shares = self._sealing.popleft() if self._sealing else (Share(Cause.SCTP, 1),)
         elif cause is Cause.AUDIO:
-            shares = voice_shares(wire_bytes, rider)
+            shares = voice_shares(path.wire_bytes(data), rider)
         else:
             shares = (Share(cause, 1),)
-        self._meter._enter(Direction.SENT, wire_bytes, shares)
+        self._meter._enter(Direction.SENT, path, data, shares)
 
-    def _on_received(self, data: bytes, host: str, *, extra: int) -> None:
+    def _on_received(self, data: bytes, host: str, *, relayed: bool) -> None:
         cause = classify(data, self._meter._kind_of_payload_type)
         shares = (Share(Cause.OTHER if cause is None else cause, 1),)
-        entry = self._meter._enter(Direction.RECEIVED, len(data) + _header_bytes(host) + extra, shares)
+        entry = self._meter._enter(Direction.RECEIVED, _Path(":" in host, relayed), data, shares)
         if cause is None or cause is Cause.AUDIO:
             self._arrived.append((data, entry))
 
@@ -617,10 +662,6 @@ def _forget(sealing: deque[_T], packet: _T) -> None:
         if waiting is packet:
             del sealing[position]
             return
-
-
-def _header_bytes(host: str) -> int:
-    return IPV6_UDP_BYTES if ":" in host else IPV4_UDP_BYTES
 
 
 def _replace(owner: object, name: str, method: Callable[..., Any]) -> None:

@@ -21,6 +21,7 @@ from mien.call.wire_meter import (
     Cause,
     Direction,
     Flow,
+    PathFlow,
     Share,
     WireLedger,
     WireMeter,
@@ -30,6 +31,7 @@ from mien.call.wire_meter import (
     sctp_shares,
     voice_shares,
 )
+from mien.call.wire_tariff import tariff, tariffs_as_json
 
 PAYLOAD = b"c" * 42
 
@@ -203,6 +205,37 @@ def test_a_rider_pays_for_itself_and_the_packet_stays_voice() -> None:
         Cause.AUDIO: (2, 60 + 60, 0),
         Cause.COEFFICIENTS: (0, 90, 80),
     }
+
+
+# --- other paths --------------------------------------------------------------------------------------------------
+
+
+def test_what_the_same_datagrams_cost_elsewhere() -> None:
+    """100 datagrams of 125 bytes over IPv4 in 10 s, each way."""
+    ledger = WireLedger(0)
+    for direction in Direction:
+        for number in range(100):
+            ledger.enter(direction, 125, (Share(Cause.AUDIO, 1),), number)
+    totals = ledger.totals(10_000_000)
+    sent, received = tariff(totals, Direction.SENT), tariff(totals, Direction.RECEIVED)
+    assert sent.ipv4_kbps == received.ipv4_kbps == 10.0
+    assert sent.ipv6_kbps == received.ipv6_kbps == pytest.approx(11.6)
+    # a Refresh of 112 bytes each 500 s, a ChannelBind of 124 each 240 s, and their answers; 28 of headers each
+    assert sent.turn_kbps == pytest.approx(10.32 + (140 / 500 + 152 / 240) * 0.008)
+    assert received.turn_kbps == pytest.approx(10.32 + (88 / 500 + 80 / 240) * 0.008)
+    assert sent.turn_ipv6_kbps == pytest.approx(11.92 + (160 / 500 + 172 / 240) * 0.008)
+    assert tariffs_as_json(totals)["sent"]["ipv6_kbps"] == 11.6
+    assert tariff(ledger.totals(0), Direction.SENT).turn_kbps == 0
+
+
+def test_a_difference_knows_the_paths_too() -> None:
+    ledger = WireLedger(0)
+    for ipv6, relayed in ((True, False), (False, True), (True, True)):
+        ledger.note_path(Direction.SENT, ipv6=ipv6, relayed=relayed)
+    before = ledger.totals(1)
+    ledger.note_path(Direction.SENT, ipv6=True, relayed=False)
+    assert before.sent_path == PathFlow(2, 2)
+    assert ledger.totals(2).since(before).sent_path == PathFlow(1, 0)
 
 
 # --- beside a real connection ---------------------------------------------------------------------------------
@@ -403,3 +436,8 @@ def test_a_relayed_datagram_costs_its_channel_header() -> None:
     assert len(allocation.sent) == 1
     assert totals.sent[Cause.STUN].wire_bytes == 20 + 4 + 28
     assert totals.received[Cause.STUN].wire_bytes == 20 + 4 + 48
+    assert (totals.sent_path, totals.received_path) == (PathFlow(0, 1), PathFlow(1, 1))
+    direct = 8 / 1000 / (totals.elapsed_us / 1e6)  # kbps of one byte
+    assert tariff(totals, Direction.SENT).ipv4_kbps == pytest.approx((20 + 28) * direct)
+    assert tariff(totals, Direction.RECEIVED).ipv4_kbps == pytest.approx((20 + 28) * direct)
+    assert tariff(totals, Direction.RECEIVED).ipv6_kbps == pytest.approx((20 + 48) * direct)

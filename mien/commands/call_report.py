@@ -5,6 +5,7 @@ from rich.table import Table
 
 from mien.call.statistics import CallStatistics, RungChange, reason_name, verdict_name
 from mien.call.wire_meter import Cause, Direction, Flow
+from mien.call.wire_tariff import ASSUMPTIONS, tariff
 
 
 def print_call(console: Console, statistics: CallStatistics) -> None:
@@ -14,18 +15,26 @@ def print_call(console: Console, statistics: CallStatistics) -> None:
 
 
 def wire_table(statistics: CallStatistics) -> Table:
-    """Return kbps by cause, both ways; IP and UDP headers are counted."""
+    """Return kbps by cause, both ways; IP and UDP headers are counted. And what the same would cost elsewhere."""
     wire = statistics.wire
     table = Table(title=f"on the wire, {statistics.seconds:.1f} s of call", title_justify="left")
     table.add_column("what for")
     for name in ("kbps up", "packets", "kbps down", "packets"):
         table.add_column(name, justify="right")
     for cause in Cause:
-        sent, received = wire.sent.get(cause), wire.received.get(cause)
-        if sent or received:
-            _add_row(table, cause.value, sent or Flow(), received or Flow(), wire.elapsed_us)
+        flows = wire.sent.get(cause), wire.received.get(cause)
+        if any(flows):
+            _add_row(table, cause.value, flows[0] or Flow(), flows[1] or Flow(), wire.elapsed_us)
     table.add_section()
     _add_row(table, "all", wire.total(Direction.SENT), wire.total(Direction.RECEIVED), wire.elapsed_us)
+    table.add_section()
+    sent, received = tariff(wire, Direction.SENT), tariff(wire, Direction.RECEIVED)
+    if wire.sent_path.ipv6_datagrams or wire.sent_path.relayed_datagrams:
+        table.add_row("the same over IPv4", f"{sent.ipv4_kbps:.2f}", "", f"{received.ipv4_kbps:.2f}", "")
+    table.add_row("the same over IPv6", f"{sent.ipv6_kbps:.2f}", "", f"{received.ipv6_kbps:.2f}", "")
+    table.add_row("the same through TURN", f"{sent.turn_kbps:.2f}", "", f"{received.turn_kbps:.2f}", "")
+    table.caption = f"Computed: {ASSUMPTIONS}."
+    table.caption_justify = "left"
     return table
 
 
