@@ -101,6 +101,15 @@ class MonoSound:
             self._position += converted.samples
         return pieces
 
+    def flush(self) -> list[tuple[int, NDArray[np.int16]]]:
+        """Return what the resampler holds back, some milliseconds. The sound is over, or begins anew."""
+        if self._resampler is None or self._position is None:
+            return []
+        rest = [_samples(converted) for converted in self._resampler.resample(None)]
+        pieces = [(self._position + sum(map(len, rest[:i])), samples) for i, samples in enumerate(rest)]
+        self._resampler = self._position = None
+        return pieces
+
 
 def _samples(frame: av.AudioFrame) -> NDArray[np.int16]:
     return frame.to_ndarray().reshape(-1).astype(np.int16, copy=False)

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from aiortc.mediastreams import MediaStreamError
 
-from mien.call.audio import FRAME_SAMPLES, VoiceTrack, open_voice, read_wav
+from mien.call.audio import FRAME_SAMPLES, VoiceTrack
 from mien.call.face_view import fit_view
 from mien.call.self_view import LIVE_RED, with_self_view
 from mien.call.source_worker import SenderSettings, SourceWorker, TrackedFrame
 from mien.call.token_bucket import TokenBucket
+from mien.call.voice_source import open_voice
 from mien.encoder.capture import Frame
 from mien.protocol.avatar import parse_avatar
 from mien.protocol.errors import MienError
@@ -36,19 +37,6 @@ def write_wav(path: Path, samples: np.ndarray[Any, Any], *, rate: int, channels:
         file.setframerate(rate)
         file.writeframes(samples.astype("<i2").tobytes())
     return path
-
-
-def test_wav_files(tmp_path: Path) -> None:
-    ramp = np.arange(480, dtype=np.int16)
-    assert (read_wav(write_wav(tmp_path / "a.wav", ramp, rate=48_000)) == ramp).all()
-    stereo = np.repeat(ramp, 2)
-    assert (read_wav(write_wav(tmp_path / "b.wav", stereo, rate=48_000, channels=2)) == ramp).all()
-    slow = read_wav(write_wav(tmp_path / "c.wav", ramp, rate=16_000))
-    assert len(slow) == 1440 and slow[300] == 100
-    (tmp_path / "bad.wav").write_bytes(b"RIFF")
-    for name in ("bad.wav", "none.wav"):
-        with pytest.raises(MienError, match="microphone"):
-            read_wav(tmp_path / name)
 
 
 def test_voice_frames_come_in_time_and_stop_when_muted(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from aiortc import RTCPeerConnection, RTCRtpSender
 
-from mien.call.audio import VoiceTrack, open_voice
+from mien.call.audio import VoiceTrack
 from mien.call.face_view import ViewSettings
 from mien.call.opus import VoiceSettings
 from mien.call.peer import Addresses
@@ -19,6 +19,7 @@ from mien.call.scripted_source import CoverableSource
 from mien.call.session import CallHooks, CallSession, CallSettings, Participant
 from mien.call.statistics import CallStatistics
 from mien.call.voice_line import VoiceLine, describe_voice
+from mien.call.voice_source import open_voice
 from mien.call.wire_meter import Cause, Direction, WireTotals
 from mien.models.face_model import FaceModel
 from mien.models.fit import estimate_neutral, reference_scale

@@ -1,0 +1,126 @@
+"""The sound of the input file itself, in step with its pictures, however often the file begins again.
+
+The pictures lead: their thread goes through the file, and whenever it begins, the sound is told.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.call import clock
+from mien.call.audio import FRAME_SAMPLES, RATE_HZ, VoiceTrack
+from mien.call.sound_file import SoundFile
+from mien.encoder.capture import DEFAULT_RATE, Frame, Source
+from mien.protocol.errors import MienError
+
+logger = logging.getLogger(__name__)
+
+
+class InputSound(VoiceTrack):
+    """Position 0 is the first picture. Until that is taken there is no sound, and where the file has none, silence."""
+
+    def __init__(self, path: Path, *, muted: bool = False) -> None:
+        """Raises `MienError` for a file without sound. Make it in a running loop."""
+        super().__init__(muted=muted)
+        self._path = path
+        self._event_loop = asyncio.get_running_loop()
+        self._file = SoundFile(path, with_picture=True)
+        self._file_begins_us = 0
+        self._passes: list[int] = []  # when each begins, µs after the first; the one that is heard leads
+        self._begun = asyncio.Event()
+
+    def begin_pass(self, begins_us: int, now_us: int) -> None:
+        """The file begins, `begins_us` after its first beginning. Any thread may say so."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+            self._event_loop.call_soon_threadsafe(self._begin_pass, begins_us, now_us)
+
+    def _begin_pass(self, begins_us: int, now_us: int) -> None:
+        if not self._passes:
+            self._start_us = now_us
+            self._begun.set()
+        self._passes.append(begins_us)
+
+    async def read(self) -> NDArray[np.int16]:
+        """Return what belongs to the pictures of these 20 ms."""
+        position = self._position * FRAME_SAMPLES
+        self._turn_to(position * 1_000_000 // RATE_HZ)
+        return self._file.read(position - self._file_begins_us * RATE_HZ // 1_000_000, FRAME_SAMPLES)
+
+    def stop(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._begun.set()  # whoever waits for the first picture learns that there will be none
+        super().stop()
+
+    async def _next_turn(self) -> None:
+        await self._begun.wait()
+        await super()._next_turn()
+
+    def _turn_to(self, at_us: int) -> None:
+        """Open the file anew where another time through it has begun."""
+        while len(self._passes) > 1 and self._passes[1] <= at_us:
+            self._passes.pop(0)
+        begins_us = self._passes[0] if self._passes else 0
+        if begins_us != self._file_begins_us:
+            self._file.close()
+            self._file_begins_us = begins_us
+            try:
+                self._file = SoundFile(self._path, with_picture=True)
+            except MienError as error:  # gone meanwhile: the old one is at its end, and gives silence
+                logger.warning("%s", error)
+
+
+class SoundingSource:
+    """Another source's frames; whenever they begin, their sound is told. Stands directly before what paces them."""
+
+    def __init__(self, source: Source, sound: InputSound) -> None:
+        """Raises `MienError` for a camera: its sound is the microphone's."""
+        if source.live:
+            raise MienError("a camera has no sound of its own: use --audio microphone")
+        self._source = source
+        self._sound = sound
+        self._frames_us = 0  # of all passes so far
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self._source.width
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self._source.height
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second."""
+        return self._source.rate
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come at their own time: never."""
+        return self._source.live
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return self._source.name
+
+    def __iter__(self) -> Iterator[Frame]:
+        begins_us = self._frames_us
+        for index, frame in enumerate(self._source):
+            if index == 0:
+                self._sound.begin_pass(begins_us, clock.now_us() - frame.timestamp_us)
+            # The next pass begins one frame after this one, as in `source_worker`.
+            self._frames_us = begins_us + frame.timestamp_us + round(1_000_000 / (self.rate or DEFAULT_RATE))
+            yield frame
+
+    def close(self) -> None:
+        """Close the other source."""
+        self._source.close()
