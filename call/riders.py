@@ -1,23 +1,25 @@
-"""What rides in a packet of voice: the padding of an Opus packet (RFC 6716 section 3.2.5), found in plain RTP."""
+"""What rides in a packet of voice: a message in its padding, found in plain RTP."""
 
 from dataclasses import dataclass
 from typing import Final
 
+from mien.call.opus_padding import take
+
 RTP_HEADER_BYTES: Final = 12
 
 _EXTENSION: Final = 0x10  # of RTP's first byte
-_CODE_3: Final = 0x03  # of Opus's first byte: the number of frames follows
-_PADDED: Final = 0x40  # of Opus's second byte
-_FRAMES: Final = 0x3F
-_MORE: Final = 255  # of a length of padding: 254, and another length follows
 
 
 @dataclass(frozen=True, slots=True)
 class Rider:
-    """`wire_bytes`: by how much the packet is longer than without; `payload_bytes`: what of it is no filling."""
+    """`wire_bytes`: by how much the packet is longer than without; `payload_bytes`: the message's.
+
+    `alone`: the packet was made for the message, and nobody's voice is in it. All of it is the rider's.
+    """
 
     wire_bytes: int = 0
     payload_bytes: int = 0
+    alone: bool = False
 
 
 NOBODY: Final = Rider()
@@ -29,24 +31,13 @@ def rider_of(packet: bytes) -> Rider:
 
 
 def rider_of_opus(packet: bytes) -> Rider:
-    """Return what rides in an Opus packet.
-
-    To its padding come the bytes that say how long that is and, where there is one frame only, the byte that
-    says so: without a rider such a packet would not need it.
-    """
-    if len(packet) < 2 or packet[0] & _CODE_3 != _CODE_3 or not packet[1] & _PADDED:
+    """Return what rides in an Opus packet."""
+    taken = take(packet)
+    if taken is None:
         return NOBODY
-    at, padding = 2, 0
-    while at < len(packet):
-        length = packet[at]
-        at += 1
-        padding += min(length, _MORE - 1)
-        if length != _MORE:
-            break
-    if padding > len(packet) - at:
-        return NOBODY
-    filled = packet[len(packet) - padding :].lstrip(b"\0")
-    return Rider(at - 2 + padding + (packet[1] & _FRAMES == 1), len(filled))
+    if taken.voice is None:
+        return Rider(len(packet), len(taken.message), alone=True)
+    return Rider(len(packet) - len(taken.voice), len(taken.message))
 
 
 def rtp_header_bytes(packet: bytes) -> int:

@@ -7,7 +7,7 @@ it is an SCTP packet, and the whole datagram, headers included, is shared among 
 their padded lengths (what the division leaves over goes to the longest). In the number of datagrams a packet
 of several chunks counts once, for its longest chunk. A packet of voice is looked at before it is sealed, too:
 what rides in its padding is the rider's, all the rest, headers and seal included, is voice; and as a datagram it
-counts for voice, which would have been sent anyway.
+counts for voice, which would have been sent anyway. One that was made for its rider is all the rider's.
 
 The ledger (`WireLedger`) and the readers of bytes know no socket and no clock. `WireMeter` taps the objects of
 one `RTCPeerConnection`; nothing is patched for other connections.
@@ -367,6 +367,8 @@ class WireLedger:
 
 def voice_shares(wire_bytes: int, rider: Rider) -> tuple[Share, ...]:
     """Return the shares of a datagram of voice, `wire_bytes` with its headers, and of what rides in it."""
+    if rider.alone:
+        return (Share(Cause.COEFFICIENTS, 1, rider.payload_bytes),)
     voice = Share(Cause.AUDIO, max(1, wire_bytes - rider.wire_bytes))
     if not rider.wire_bytes:
         return (voice,)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mien.bench.packet_capture import PacketCapture
+from mien.call.opus_padding import put
 from mien.call.riders import NOBODY, Rider, rider_of, rider_of_opus
 from mien.call.wire_meter import (
     Cause,
@@ -157,7 +158,11 @@ def test_difference_of_two_readings() -> None:
 # --- riders -----------------------------------------------------------------------------------------------------
 
 
-SPOKEN = bytes([0x4B, 0x41])  # SILK, 60 ms, code 3: one frame, padding follows
+MESSAGE = b"m" * 42
+SPOKEN = b"\x48" + b"voice"  # SILK, 20 ms, one frame
+TWICE = b"\x49" + b"voice" * 2  # two frames of the same length
+# The number of frames, the length of the padding, two bytes of guard and one of magic come to the message.
+RIDE_BYTES = 1 + 1 + 2 + 1
 
 
 def rtp(payload: bytes, *, first: int = 0x80, more: bytes = b"") -> bytes:
@@ -167,17 +172,14 @@ def rtp(payload: bytes, *, first: int = 0x80, more: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     ("packet", "rider"),
     [
-        (SPOKEN + bytes([9]) + b"voice" + b"\0\0message", Rider(1 + 9 + 1, 7)),
-        (
-            bytes([0x4B, 0x42, 9]) + b"voice" + b"\0\0message",
-            Rider(1 + 9, 7),
-        ),  # two frames need code 3 anyway
-        (SPOKEN + bytes([255, 2]) + b"voice" + b"\0\0" + b"m" * 254, Rider(2 + 256 + 1, 254)),
-        (SPOKEN + bytes([3]) + b"\0\0\0", Rider(1 + 3 + 1, 0)),
-        (SPOKEN + bytes([9]) + b"12345678", NOBODY),  # more padding than there are bytes
-        (SPOKEN + b"\xff" * 3, NOBODY),
-        (bytes([0x4B, 0x01]) + b"voice", NOBODY),
-        (bytes([0x48]) + b"voice with a byte like padding", NOBODY),
+        (put(SPOKEN, MESSAGE), Rider(RIDE_BYTES + 42, 42)),
+        (put(TWICE, MESSAGE), Rider(RIDE_BYTES + 42, 42)),
+        (put(SPOKEN, b""), Rider(RIDE_BYTES, 0)),
+        (put(SPOKEN, b"m" * 300), Rider(RIDE_BYTES + 1 + 300, 300)),
+        (put(b"\x48", MESSAGE, voice=False), Rider(1 + RIDE_BYTES + 42, 42, alone=True)),
+        (put(SPOKEN, MESSAGE)[:-1], NOBODY),  # less padding than it says
+        (bytes([0x4B, 0x41, 3]) + b"voice" + bytes(3), NOBODY),  # padding without a message is voice's own
+        (SPOKEN, NOBODY),
         (b"\x4b", NOBODY),
         (b"", NOBODY),
     ],
@@ -205,6 +207,12 @@ def test_a_rider_pays_for_itself_and_the_packet_stays_voice() -> None:
         Cause.AUDIO: (2, 60 + 60, 0),
         Cause.COEFFICIENTS: (0, 90, 80),
     }
+
+
+def test_a_packet_that_was_made_for_its_rider_is_all_the_riders() -> None:
+    ledger = WireLedger(0)
+    ledger.enter(Direction.SENT, 110, voice_shares(110, Rider(60, 42, alone=True)), 0)
+    assert ledger.totals(1).sent == {Cause.COEFFICIENTS: Flow(1, 110, 42)}
 
 
 # --- other paths --------------------------------------------------------------------------------------------------
@@ -279,7 +287,7 @@ async def talk(sender: RTCPeerConnection, receiver: RTCPeerConnection, *, messag
 
 
 class RidingTrack(MediaStreamTrack):
-    """Opus packets that are coded already: every second one with a rider of 60 bytes."""
+    """Opus packets that are coded already: every second one with a rider."""
 
     kind = "audio"
 
@@ -289,8 +297,7 @@ class RidingTrack(MediaStreamTrack):
 
     async def recv(self) -> "av.Packet[Any]":
         await asyncio.sleep(0.02)
-        rider = bytes([59]) + b"voice" + b"\0\0" + b"m" * 57
-        packet = av.Packet(bytes([0x4B, 0x41]) + rider if self.count % 2 else b"\x48voice")
+        packet = av.Packet(put(SPOKEN, MESSAGE) if self.count % 2 else SPOKEN)
         packet.pts, packet.time_base = 960 * self.count, Fraction(1, 48_000)
         self.count += 1
         return packet
@@ -316,15 +323,16 @@ async def ridden_talk() -> tuple[WireTotals, WireTotals]:
 
 
 def test_riders_of_a_real_connection() -> None:
-    """Every second packet carries 61 bytes more than the others, and the meter finds just these, at both ends."""
+    """Every second packet is longer than the others, and the meter finds by how much, at both ends."""
     sender, receiver = asyncio.run(ridden_talk())
     for flows in (sender.sent, receiver.received):
         riders, voice = flows[Cause.COEFFICIENTS], flows[Cause.AUDIO]
-        count = riders.payload_bytes // 57
-        assert (riders.datagrams, riders.payload_bytes, riders.wire_bytes) == (0, 57 * count, 61 * count)
+        count = riders.payload_bytes // len(MESSAGE)
+        assert riders == Flow(0, (len(MESSAGE) + RIDE_BYTES) * count, len(MESSAGE) * count)
         assert abs(voice.datagrams - 2 * count) <= 1 < count
-        each = voice.wire_bytes / voice.datagrams  # what is left is the same with and without a rider
-        assert each == voice.wire_bytes // voice.datagrams and 28 + 12 + 6 + 10 <= each <= 28 + 20 + 6 + 16
+        # What is left is the same with and without a rider: 28 IP + UDP, 12 RTP, the seal, perhaps an extension
+        assert voice.wire_bytes % voice.datagrams == 0
+        assert 28 + 12 + 6 + 10 <= voice.wire_bytes // voice.datagrams <= 28 + 20 + 6 + 16
 
 
 async def opened(channel: RTCDataChannel) -> None:
