@@ -18,7 +18,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any, Final, Protocol, Self, TypeVar
@@ -256,13 +256,17 @@ def sctp_shares(packet: bytes, cause_of_stream: Callable[[int], Cause]) -> tuple
 # --- the ledger -----------------------------------------------------------------------------------------------
 
 
+def _zeros() -> list[int]:
+    return [0] * len(CAUSES)
+
+
 @dataclass(slots=True)
 class _Sums:
     """Running sums of one direction, by the position in `CAUSES`."""
 
-    datagrams: list[int]
-    wire_bytes: list[int]
-    payload_bytes: list[int]
+    datagrams: list[int] = field(default_factory=_zeros)
+    wire_bytes: list[int] = field(default_factory=_zeros)
+    payload_bytes: list[int] = field(default_factory=_zeros)
     ipv6_datagrams: int = 0
     relayed_datagrams: int = 0
 
@@ -288,7 +292,7 @@ class WireLedger:
 
     def __init__(self, start_us: int) -> None:
         self._start_us = start_us
-        self._sums = {d: _Sums(*([0] * len(CAUSES) for _ in range(3))) for d in Direction}
+        self._sums = {d: _Sums() for d in Direction}
         self._buckets: deque[_Bucket] = deque()
 
     def enter(self, direction: Direction, wire_bytes: int, shares: tuple[Share, ...], now_us: int) -> Entry:
