@@ -15,6 +15,7 @@ VERSION: Final = 1  # bits 3 to 1
 NO_VOICE: Final = 1  # bit 0: this packet was made for its message alone, and nobody's voice is in it
 MIN_GUARD_BYTES: Final = 2  # ffmpeg's decoder reads beyond a frame's end, and has to find zeros there
 MAX_CARRIER_BYTES: Final = 1200  # of a packet with a message: it goes into one datagram anywhere
+MAX_OVERHEAD_BYTES: Final = 9  # by which such a packet is longer than the one of voice and the message
 MAX_FRAME_BYTES: Final = 1275
 
 _LONG_LENGTH: Final = 252  # from here on a frame's length takes two bytes
@@ -43,16 +44,7 @@ class OpusFrames:
     def parse(cls, packet: bytes) -> "OpusFrames":
         """Take a packet apart. Raises `WireError` for what RFC 6716 section 3.4 forbids."""
         packet_samples(packet)  # its length and its duration
-        code, body = packet[0] & 3, packet[1:]
-        if code == 0:
-            frames, padding = (body,), b""
-        elif code == 1:
-            frames, padding = _equal(body, 2), b""
-        elif code == 2:
-            length, start = _read_length(body, 0)
-            frames, padding = _split(body[start:], (length,)), b""
-        else:
-            frames, padding = _parse_code_3(body)
+        frames, padding = _parse_body(packet[0] & 3, packet[1:])
         if any(len(frame) > MAX_FRAME_BYTES for frame in frames):
             raise WireError(f"an Opus frame of more than {MAX_FRAME_BYTES} bytes")
         return cls(packet[0] & ~3, frames, padding)
@@ -114,6 +106,17 @@ def take(packet: bytes) -> Taken | None:
 def overhead_bytes(packet: bytes, message: bytes) -> int:
     """Return how much longer a packet of voice becomes by a message. Raises `WireError`."""
     return len(put(packet, message)) - len(packet)
+
+
+def _parse_body(code: int, body: bytes) -> tuple[tuple[bytes, ...], bytes]:
+    if code == 0:
+        return (body,), b""
+    if code == 1:
+        return _equal(body, 2), b""
+    if code == 2:
+        length, start = _read_length(body, 0)
+        return _split(body[start:], (length,)), b""
+    return _parse_code_3(body)
 
 
 def _parse_code_3(body: bytes) -> tuple[tuple[bytes, ...], bytes]:

@@ -37,7 +37,7 @@ class Carrier(IntEnum):
     """How coefficient messages travel."""
 
     DATACHANNEL = 0
-    AUDIO = 1  # reserved: inside the audio packets
+    AUDIO = 1  # in the padding of the voice's packets
 
 
 class Rung(IntEnum):
@@ -347,6 +347,21 @@ class Bye(ControlMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class CarrierHeard(ControlMessage):
+    """How many `messages` of the receiver of this have come by a carrier (a number of `Carrier`) so far.
+
+    Sent when the first one comes, empty ones included; when none has come for `silent_ms`; and when they come
+    again. `silent_ms` is 0 where one has just come.
+    """
+
+    KIND: ClassVar[int] = 9
+    CHECKS: ClassVar[dict[str, Check]] = {"carrier": _U8, "messages": _U32, "silent_ms": _U32}
+    carrier: int
+    messages: int
+    silent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownControl:
     """A message of a kind from a later version, to be skipped."""
 
@@ -364,6 +379,7 @@ _KINDS: Final[dict[int, type[ControlMessage]]] = {
         RecordingNotice,
         ReceiverReport,
         Bye,
+        CarrierHeard,
     )
 }
 for _kind in _KINDS.values():  # the checks are the wire order, so they have to be the fields

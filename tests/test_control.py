@@ -14,6 +14,7 @@ from mien.protocol.control import (
     MAX_CONTROL_BYTES,
     AvatarVerdict,
     Bye,
+    CarrierHeard,
     ControlMessage,
     Hello,
     OwnerProof,
@@ -50,6 +51,7 @@ EXAMPLES: list[ControlMessage] = [
     RecordingNotice(True),
     ReceiverReport(1 << 50, 0, 0, 70_000, 3, 2, 1, 900, 250_000, 80_000, 1 << 40, 16_000),
     Bye(0),
+    CarrierHeard(1, 70_000, 2_600),
 ]
 
 
@@ -58,6 +60,9 @@ def test_vectors() -> None:
         "92 05 83 a4 72756e67 03 a6 726561736f6e 01 ab 63616d6572615f6c697665 c3"
     )
     assert Bye(0).serialize() == bytes.fromhex("92 08 81 a6 726561736f6e 00")
+    assert CarrierHeard(1, 300, 0).serialize() == bytes.fromhex(
+        "92 09 83 a7 63617272696572 01 a8 6d65737361676573 cd 012c a9 73696c656e745f6d73 00"
+    )
     assert HELLO.serialize() == bytes.fromhex(
         "92 01 87 a8 70726f746f636f6c 01 a8 736f667477617265 aa 6d69656e20302e312e30"
         "a9 6368616c6c656e6765 c4 20 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"

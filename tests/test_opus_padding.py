@@ -18,6 +18,7 @@ from mien.call.opus import FRAMES_MS, RATE_HZ, OpusEncoder, VoiceSettings, empty
 from mien.call.opus_padding import (
     MAGIC,
     MAX_CARRIER_BYTES,
+    MAX_OVERHEAD_BYTES,
     NO_VOICE,
     VERSION,
     OpusFrames,
@@ -124,7 +125,7 @@ def test_any_frames_come_out_as_they_went_in(
     taken = take(padded)
     assert taken is not None
     assert (taken.message, taken.voice) == (message, packet if voice else None)
-    assert len(padded) <= len(packet) + len(message) + 5 + len(message) // 254 + 3
+    assert len(padded) <= len(packet) + len(message) + MAX_OVERHEAD_BYTES
     assert take(packet) is None
 
 
