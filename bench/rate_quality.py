@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.decoder.recording import Track
 from mien.encoder.capture import Source
 from mien.encoder.tick_clock import TickClock, tick_rate_for
 from mien.encoder.tracker_choice import open_tracker
@@ -156,8 +157,12 @@ def rate_quality(clip: TrackedClip, quality: Quality) -> RateResult | None:
     messages = list(_encode(header, quality, [state for state, _ in kept]))
     encoded = time.process_time()
     decoder = MessageDecoder(header)
-    decoded = [state for data in messages for state in decoder.decode(data).states]
+    batches = [decoder.decode(data) for data in messages]
     finished = time.process_time()
+    track = Track()
+    for batch in batches:
+        track.add(batch)
+    decoded = [track.state_at(tick) for tick in range(len(kept))]
 
     def place(state: FaceState) -> Landmarks:
         vertices = model.vertices(enrolled.neutral, state.expression)
@@ -214,7 +219,7 @@ def _encode(header: StreamHeader, quality: Quality, states: list[FaceState]) -> 
         message = encoder.push(tick, state)
         if message is not None:
             yield message
-    last = encoder.flush()
+    last = encoder.flush(last=True)
     if last is not None:
         yield last
 

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Final
 
-from mien.protocol.message import CoefficientMessage, Kind
+from mien.protocol.message import FACE_KINDS, CoefficientMessage
 
 TICKS: Final = 1 << 16
 RESTART_US: Final = 2_000_000  # a larger step is a pause or another stream, not jitter
@@ -35,7 +35,7 @@ class Arrivals:
     def on_message(self, data: bytes, arrival_us: int) -> None:
         """Take the bytes of one message, good or bad."""
         self.messages += 1
-        if len(data) < CoefficientMessage.LAYOUT.size or data[0] >> 4 != Kind.COEFFICIENTS:
+        if len(data) < CoefficientMessage.LAYOUT.size or data[0] >> 4 not in FACE_KINDS:
             return
         _, flags, first = CoefficientMessage.LAYOUT.unpack_from(data)
         self._frames = (flags & 0x0F) + 1

@@ -124,7 +124,7 @@ class OutgoingFace:
     def repeat_history(self, wanted: bool) -> None:
         """Say whether messages are to repeat the ones before them: the other side reports losses."""
         if self._worker is not None:
-            self._worker.repeat_history(wanted)
+            self._worker.set_repeats(int(wanted))
 
     def show(self) -> None:
         """The user shows the camera."""

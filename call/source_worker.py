@@ -101,7 +101,8 @@ class SourceWorker:
         self._done = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="mien source", daemon=True)
         self._sender: FaceSender | None = None
-        self._repeat_history = False
+        self._coding = threading.Lock()  # the sender is used on the thread, and cut on the loop
+        self._wishes: dict[str, Callable[[FaceSender], None]] = {}  # for a sender that is not there yet
         self._warm_up: list[NDArray[np.float32]] = []
         self._warm_since_us: int | None = None
         self.left_out = 0  # frames that were not tracked, because loop or machine were too slow
@@ -122,9 +123,29 @@ class SourceWorker:
         except TimeoutError:
             logger.warning("the source %s did not stop within %g s", self._source.name, STOP_S)
 
-    def repeat_history(self, wanted: bool) -> None:
-        """Say whether messages are to repeat the ones before them. Takes effect with the next message."""
-        self._repeat_history = wanted
+    def cut(self) -> bytes | None:
+        """Return the message that was begun, as `FaceSender.cut` does."""
+        with self._coding:
+            return self._sender.cut() if self._sender else None
+
+    def set_quality(self, quality: Quality) -> None:
+        """See `FaceSender.set_quality`."""
+        self._wish("quality", lambda sender: sender.set_quality(quality))
+
+    def set_frames_per_message(self, frames: int) -> None:
+        """See `FaceSender.set_frames_per_message`."""
+        self._wish("frames", lambda sender: sender.set_frames_per_message(frames))
+
+    def set_repeats(self, copies: int, lag: int = 0, *, span: int | None = None) -> None:
+        """See `FaceSender.set_repeats`."""
+        self._wish("repeats", lambda sender: sender.set_repeats(copies, lag, span=span))
+
+    def _wish(self, what: str, change: Callable[[FaceSender], None]) -> None:
+        """Change how the sender codes, now or as soon as there is one."""
+        with self._coding:
+            self._wishes[what] = change
+            if self._sender is not None:
+                change(self._sender)
 
     # --- on the thread ----------------------------------------------------------------------------------------
 
@@ -134,7 +155,8 @@ class SourceWorker:
         try:
             for frame, timestamp_us, stamp_us in self._paced():
                 self._look_at(frame, timestamp_us, stamp_us)
-            messages = tuple(self._sender.finish()) if self._sender else ()
+            with self._coding:
+                messages = tuple(self._sender.finish()) if self._sender else ()
         except Exception as caught:  # noqa: BLE001  whatever a camera or a tracker raises ends the source, not the call
             error = caught
         finally:
@@ -183,8 +205,8 @@ class SourceWorker:
         if self._sender is None and self._avatar is not None:
             self._collect(face, timestamp_us, frame)
         if self._sender is not None:
-            self._sender.repeat_history(self._repeat_history)
-            messages = self._sender.on_tracking(timestamp_us, tracking)
+            with self._coding:
+                messages = self._sender.on_tracking(timestamp_us, tracking)
             tick = self._sender.frame_tick
         self._post(
             self._deliver,
@@ -220,13 +242,17 @@ class SourceWorker:
             tracker=self._tracker.tracker_id,
         )
         self._warm_up.clear()
-        self._sender = FaceSender(
+        sender = FaceSender(
             header,
             make_fitter(self._avatar, header),
             quality=self._settings.quality,
             frames_per_message=self._settings.frames_per_message,
             source_rate=self._source.rate,
         )
+        with self._coding:
+            for change in self._wishes.values():
+                change(sender)
+            self._sender = sender
         self._post(self._listener.on_stream, header)
 
     def _post(self, function: Callable[..., None], *arguments: object) -> None:

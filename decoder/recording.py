@@ -41,6 +41,7 @@ class Track:
         self._ticks: list[int] = []
         self._tracked: list[int] = []  # those of them where a face was seen
         self._states: dict[int, FaceState] = {}
+        self._still: set[int] = set()  # the ticks among them whose state holds until the next one
 
     def __len__(self) -> int:
         return len(self._ticks)
@@ -50,9 +51,18 @@ class Track:
         """The ticks that there are, in order."""
         return self._ticks
 
+    def held(self, end_tick: int) -> list[tuple[int, int]]:
+        """Return the still ticks, each with how many after it hold its state; the last one's before `end_tick`."""
+        following = dict(zip(self._ticks, [*self._ticks[1:], end_tick], strict=True))
+        return [(tick, max(0, following[tick] - tick - 1)) for tick in sorted(self._still)]
+
+    def is_tracked(self, tick: int) -> bool:
+        """Return whether a face was seen at a tick that there is."""
+        return self._states[tick].tracked
+
     @property
     def untracked(self) -> int:
-        """How many ticks say that no face was seen."""
+        """How many ticks say themselves that no face was seen."""
         return len(self._ticks) - len(self._tracked)
 
     def add(self, batch: Batch) -> None:
@@ -63,11 +73,13 @@ class Track:
                 self._states[tick] = state
                 if state.tracked:
                     bisect.insort(self._tracked, tick)
+                if batch.still:
+                    self._still.add(tick)
 
     def state_at(self, position: Fraction | int) -> FaceState:
         """Return the state at a position in ticks: interpolated between neighbours.
 
-        Over long gaps, and where no face was seen, the last that was seen is held.
+        Over long gaps, from a still face on, and where no face was seen, the last that was seen is held.
         Raises `ValueError` when there is no tick at all.
         """
         if not self._ticks:
@@ -81,7 +93,7 @@ class Track:
             return left
         right_tick = self._ticks[after]
         right = self._states[right_tick]
-        if right_tick - left_tick > MAX_BRIDGE_TICKS or not right.tracked:
+        if right_tick - left_tick > MAX_BRIDGE_TICKS or not right.tracked or left_tick in self._still:
             return left
         weight = np.float32((position - left_tick) / (right_tick - left_tick))
         between = left.coefficients() + (right.coefficients() - left.coefficients()) * weight
@@ -105,6 +117,14 @@ class Segment:
     message_bytes: int = 0
     bad_messages: int = 0
     problem: str | None = None  # why none of its messages can be read
+
+    def ticks(self) -> tuple[int, int]:
+        """Return how many ticks the messages speak of, and how many of them without a face."""
+        coded = [f.tick for f in self.frames if f.tick is not None]
+        end = max([*coded[-1:], *self.track.ticks[-1:], -1]) + 1
+        held = self.track.held(end)
+        without = sum(count for tick, count in held if not self.track.is_tracked(tick))
+        return len(self.track) + sum(count for _, count in held), self.track.untracked + without
 
     def source_frames(self) -> list[tuple[int, Fraction]]:
         """Return (time in us from the segment's start, position in ticks) of every frame of the source.

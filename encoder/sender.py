@@ -12,6 +12,7 @@ from mien.encoder.tick_clock import TickClock
 from mien.encoder.tracker import Tracking
 from mien.protocol.codec import MessageEncoder
 from mien.protocol.quantizer import Quality
+from mien.protocol.repeats import MAX_LAG, MAX_REPEATS, REPEAT_STRIDE, Repeats
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 
@@ -80,9 +81,33 @@ class FaceSender:
         """The latest state, as it was before quantising."""
         return self._last_state
 
-    def repeat_history(self, wanted: bool) -> None:
-        """Say whether each message repeats the one before it, coarsely: worth its bits where packets get lost."""
-        self._encoder.repeat_history = wanted
+    def set_quality(self, quality: Quality) -> None:
+        """Code from the next message on with another step."""
+        self._encoder.quality = quality
+
+    def set_frames_per_message(self, frames: int) -> None:
+        """Let messages be complete with so many frames. Raises `ValueError` where no message holds them."""
+        self._encoder.frames_per_message = frames
+
+    def set_repeats(self, copies: int, lag: int = 0, *, span: int | None = None) -> None:
+        """Repeat in each message what some before it said, coarsely: worth its bits where packets get lost.
+
+        `copies`: how often every frame comes again; 0 for never. `lag`: so many fifths of a second are passed over,
+        for losses in bursts. `span`: the frames of a message where a carrier cuts them; None: as many as complete
+        one. What the other side shows is delayed by as much as the repeats reach back.
+        """
+        if copies == 0:
+            self._encoder.repeats = None
+            return
+        count = round(copies * (span or self._encoder.frames_per_message) / REPEAT_STRIDE)
+        self._encoder.repeats = Repeats(max(1, min(count, MAX_REPEATS)), lag=min(lag, MAX_LAG))
+
+    def cut(self) -> bytes | None:
+        """Finish the message that was begun, for a carrier that decides when one leaves.
+
+        `None` where there is nothing new, or nothing that needs saying because the face is still.
+        """
+        return self._encoder.flush()
 
     def on_tracking(self, timestamp_us: int, tracking: Tracking) -> list[bytes]:
         """Take the faces of one frame; return the messages that are complete. Times must not go backwards."""
@@ -98,7 +123,7 @@ class FaceSender:
 
     def finish(self) -> list[bytes]:
         """Return the message that was begun, if any."""
-        last = self._encoder.flush()
+        last = self._encoder.flush(last=True)
         return [] if last is None else [last]
 
     def _push(self, tick: int, state: FaceState) -> list[bytes]:

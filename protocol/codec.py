@@ -1,21 +1,28 @@
 """States to messages and back. Sans I/O: nothing here reads a clock or a socket."""
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.protocol.errors import WireError
-from mien.protocol.history import MAX_HISTORY_BYTES, History, repeat_coarsely
-from mien.protocol.message import MAX_FRAMES_PER_MESSAGE, CoefficientMessage, Extension, ExtensionType
+from mien.protocol.message import MAX_FRAMES_PER_MESSAGE, CoefficientMessage
 from mien.protocol.quantizer import Quality, from_steps, to_steps
 from mien.protocol.rate_distortion import FrameChooser
-from mien.protocol.state import FaceState
+from mien.protocol.repeats import Repeats
+from mien.protocol.state import COEFFICIENT_COUNT, FaceState
 from mien.protocol.stream import StreamHeader
 from mien.protocol.tables import Tables
 
 BATCH_SECONDS: Final = 0.2  # a message's share of time: 6 frames at 30 Hz, 5 at 25 Hz
+KEEP_ALIVE_SECONDS: Final = 1.0  # between two messages that say that a face is still
+STILL_STEPS: Final = 1.5  # a face is still while no coefficient is further from what was sent
+STILL_TOLD_AT_ONCE: Final = 2  # messages: the first of them may get lost
 TICK_MODULUS: Final = 1 << 16
+_HISTORY_TICKS: Final = 64  # more than repeats can reach back
 
 
 def frames_per_batch(header: StreamHeader) -> int:
@@ -24,7 +31,11 @@ def frames_per_batch(header: StreamHeader) -> int:
 
 
 class MessageEncoder:
-    """Collects states of consecutive ticks into messages."""
+    """Collects states of consecutive ticks into messages.
+
+    While the face does not move, only keep-alives come out. `quality`, `frames_per_message` and `repeats` may be
+    set at any time; quality and repeats hold from the next message on.
+    """
 
     def __init__(
         self,
@@ -34,62 +45,136 @@ class MessageEncoder:
         frames_per_message: int | None = None,
     ) -> None:
         self._header = header
-        self._step_index = int(quality)
-        self._size = frames_per_message or frames_per_batch(header)
-        if not 1 <= self._size <= MAX_FRAMES_PER_MESSAGE:
-            raise ValueError(f"{self._size} frames a message, expected 1 to {MAX_FRAMES_PER_MESSAGE}")
         self._tables = Tables.load()
-        self._first_tick = 0
+        self.quality = quality
+        self.repeats: Repeats | None = None  # switched on where the other side reports loss
+        self.frames_per_message = frames_per_message or frames_per_batch(header)
+        self._past: deque[tuple[int, FaceState]] = deque(maxlen=_HISTORY_TICKS)
+        self._stillness = _Stillness(round(float(header.tick_rate) * KEEP_ALIVE_SECONDS))
+        self._begin(0)
         self._next_tick: int | None = None
-        self._chooser = FrameChooser(self._tables, self._step_index)
-        self.repeat_history = False  # switched on where the other side reports loss
-        self._values: list[list[int]] = []
-        self._states: list[FaceState] = []
-        self._batch_before: tuple[int, list[FaceState]] = (0, [])  # the tick after its last one, its states
-        self._tracked: list[bool] = []
+
+    @property
+    def frames_per_message(self) -> int:
+        """How many new frames complete a message."""
+        return self._size
+
+    @frames_per_message.setter
+    def frames_per_message(self, size: int) -> None:
+        if not 1 <= size <= MAX_FRAMES_PER_MESSAGE:
+            raise ValueError(f"{size} frames a message, expected 1 to {MAX_FRAMES_PER_MESSAGE}")
+        self._size = size
 
     def push(self, tick: int, state: FaceState) -> bytes | None:
         """Add the state of `tick`; return the message that it completes, if it does.
 
         Ticks must follow one another: `ValueError` otherwise (call `flush` before a gap).
         """
-        if self._values and tick != self._next_tick:
+        if self._states and tick != self._next_tick:
             raise ValueError(f"tick {tick} after {self._next_tick}: flush before a gap")
-        if not self._values:
-            self._first_tick = tick
+        if not self._states:
+            self._begin(tick)
         self._next_tick = tick + 1
         if state.tracked:
-            self._chooser.choose(to_steps(state, self._header.rest_pose, self._step_index))
+            target = to_steps(state, self._header.rest_pose, self._step_index)
+            self._targets.append(target)
+            self._chooser.choose(target)
         self._values.append(self._chooser.values)
         self._states.append(state)
-        self._tracked.append(state.tracked)
-        return self.flush() if len(self._values) == self._size else None
+        return self.flush() if len(self._states) >= self._size else None
 
-    def flush(self) -> bytes | None:
-        """Return the message of the states that wait, `None` if there are none."""
-        if not self._values:
+    def flush(self, *, last: bool = False) -> bytes | None:
+        """Return the message of the states that wait; `None` if there are none, or where nothing needs saying.
+
+        `last`: a stream that ends says how, also where the face is still.
+        """
+        if not self._states:
             return None
+        states, self._states = self._states, []
+        self._past.extend(enumerate(states, self._first_tick))
+        tracked = tuple(state.tracked for state in states)
+        held = self._stillness.held(self._step_index, self._targets, tracked)
+        if held is not None:
+            due = self._stillness.is_due(self._first_tick) or last
+            return self._keep_alive(held) if due else None
         message = CoefficientMessage(
             stream=self._header.stream,
             first_tick=self._first_tick % TICK_MODULUS,
             step_index=self._step_index,
             values=np.array(self._values, np.int16),
-            tracked=tuple(self._tracked),
-            extensions=self._history(),
+            tracked=(True,) * (len(self._values) - len(states)) + tracked,
+            repeats=self._repeats,
         )
-        self._batch_before = self._first_tick + len(self._states), self._states
-        self._values, self._tracked, self._states = [], [], []
-        self._chooser = FrameChooser(self._tables, self._step_index)
+        self._stillness.moved(self._step_index, self._values[-1], tracked=tracked[-1])
         return message.serialize(self._tables)
 
-    def _history(self) -> tuple[Extension, ...]:
-        """Return the extension that repeats the batch before, if it is wanted and that batch is there."""
-        next_tick, states = self._batch_before
-        if not self.repeat_history or next_tick != self._first_tick:
-            return ()
-        history = repeat_coarsely(states, self._header.rest_pose, self._tables)
-        data = b"" if history is None else history.serialize(self._tables)
-        return (Extension(ExtensionType.HISTORY, data),) if 0 < len(data) <= MAX_HISTORY_BYTES else ()
+    def _begin(self, tick: int) -> None:
+        """Begin a message; what it repeats is chosen first, because its own frames are predicted from it."""
+        self._first_tick = tick
+        self._step_index = int(self.quality)
+        self._chooser = FrameChooser(self._tables, self._step_index)
+        self._values: list[list[int]] = []
+        self._states: list[FaceState] = []
+        self._targets: list[NDArray[np.float64]] = []
+        repeated = self._past_states(self.repeats, tick)
+        self._repeats = self.repeats if repeated else None
+        for state in repeated:
+            target = to_steps(state, self._header.rest_pose, self._step_index)
+            self._values.append(self._chooser.choose(target, repeat=True))
+
+    def _past_states(self, repeats: Repeats | None, tick: int) -> list[FaceState]:
+        """Return the states to repeat; none where one of them is not known, or shows no face."""
+        if repeats is None:
+            return []
+        past = dict(self._past)
+        states = [past.get(tick + offset) for offset in repeats.offsets]
+        found = [state for state in states if state is not None and state.tracked]
+        return found if len(found) == repeats.count else []
+
+    def _keep_alive(self, values: list[int]) -> bytes:
+        return CoefficientMessage(
+            stream=self._header.stream,
+            first_tick=self._first_tick % TICK_MODULUS,
+            step_index=self._step_index,
+            values=np.array([values], np.int16),
+            tracked=(self._stillness.tracked,),
+            still=True,
+        ).serialize(self._tables)
+
+
+class _Stillness:
+    """Knows what the other side shows, and whether new frames need to be told."""
+
+    def __init__(self, period_ticks: int) -> None:
+        self._period = period_ticks
+        self._step_index: int | None = None
+        self._shown = [0] * COEFFICIENT_COUNT
+        self.tracked = False
+        self._told = 0  # keep-alives since the face stopped
+        self._told_tick = 0
+
+    def moved(self, step_index: int, shown: list[int], *, tracked: bool) -> None:
+        """Note the last frame of a message that was sent."""
+        self._step_index, self._shown, self.tracked, self._told = step_index, shown, tracked, 0
+
+    def held(
+        self, step_index: int, targets: Sequence[NDArray[np.float64]], tracked: Sequence[bool]
+    ) -> list[int] | None:
+        """Return the values that the other side is to hold, where these frames say nothing else; else `None`."""
+        if step_index != self._step_index or any(t != self.tracked for t in tracked):
+            return None
+        if not self.tracked:
+            return [0] * COEFFICIENT_COUNT
+        distance = float(np.abs(np.array(targets) - np.array(self._shown)).max())
+        return self._shown if distance <= STILL_STEPS else None
+
+    def is_due(self, tick: int) -> bool:
+        """Return whether the other side is to be told now, at a batch that begins with `tick`."""
+        if self._told >= STILL_TOLD_AT_ONCE and tick - self._told_tick < self._period:
+            return False
+        self._told += 1
+        self._told_tick = tick
+        return True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,19 +217,10 @@ class MessageDecoder:
             FaceState.from_coefficients(row, tracked=tracked)
             for row, tracked in zip(coefficients, message.tracked, strict=True)
         )
-        return Batch(first, states, self._history(message, first))
-
-    def _history(self, message: CoefficientMessage, first_tick: int) -> tuple[tuple[int, FaceState], ...]:
-        """Return the ticks that the message repeats. A damaged history raises, as any damaged message does."""
-        found: list[tuple[int, FaceState]] = []
-        for extension in message.extensions:
-            if extension.type == ExtensionType.HISTORY:
-                history = History.parse(extension.data, self._tables)
-                rows = from_steps(history.values, self._header.rest_pose, history.step_index)
-                ticks = (first_tick + offset for offset in history.offsets)
-                states = map(FaceState.from_coefficients, rows)
-                found += [(tick, state) for tick, state in zip(ticks, states, strict=True) if tick >= 0]
-        return tuple(found)
+        new = len(states) - message.frame_count
+        ticks = [first + offset for offset in message.repeats.offsets] if message.repeats else []
+        history = tuple((tick, state) for tick, state in zip(ticks, states[:new], strict=True) if tick >= 0)
+        return Batch(first, states[new:], history, message.still)
 
     def _extend(self, low: int) -> int:
         """Return the tick nearest to the newest one whose low 16 bits are `low`; never negative."""

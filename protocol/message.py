@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mien.protocol.errors import WireError
 from mien.protocol.quantizer import MAX_VALUE, STEPS
+from mien.protocol.repeats import Repeats
 from mien.protocol.residual_coder import decode_body, encode_body
 from mien.protocol.state import COEFFICIENT_COUNT
 from mien.protocol.tables import Tables
@@ -23,20 +24,22 @@ class Kind(IntEnum):
     """The high four bits of a message's first byte. Receivers drop kinds that they do not know."""
 
     COEFFICIENTS = 1
-    HISTORY = 2  # reserved: earlier frames in a message of their own
-    STILL = 3  # reserved: nothing has changed since a tick
+    OVERLAP = 2  # coefficients that begin with repeats of earlier frames
+    STILL = 3  # one frame, which holds until a later message says otherwise
     SCENE = 4  # reserved: the scene layer
     CAPSULE = 5  # reserved: several messages in one
 
 
+FACE_KINDS: Final = frozenset({Kind.COEFFICIENTS, Kind.OVERLAP, Kind.STILL})
+
+
 class ExtensionType(IntEnum):
-    """Types of the extension field. Receivers skip types that they do not know; 1 to 4 are reserved."""
+    """Types of the extension field, all reserved. Receivers skip types that they do not know."""
 
     AUTHENTICATION = 1
     RUNG = 2
     CAPTURE_TIME = 3
     MICROPHONE_LEVEL = 4
-    HISTORY = 5  # see `protocol.history`
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +52,21 @@ class Extension:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoefficientMessage:
-    """Up to 16 frames on consecutive ticks.
+    """Up to 16 frames on consecutive ticks, after up to 8 that were sent before; or one that holds.
 
-     0             1                    2      4
-    +------+------+---+------+--------+------+---------------------------+------------------+
-    | kind |stream| e | step | frames | first| extension, if e:          | range-coded body |   big-endian
-    | = 1  |      |   |      |  - 1   | tick | u8 length, then entries   | to the end       |
-    +------+------+---+------+--------+------+---------------------------+------------------+
-      4 bit  4 bit 1    3      4        u16    entry: u8 type, u8 length, bytes
+     0             1                    2      4          4 or 5
+    +------+------+---+------+--------+------+----------+---------------------------+------------------+
+    | kind |stream| e | step | frames | first| repeats, | extension, if e:          | range-coded body |
+    |      |      |   |      |  - 1   | tick | if kind 2| u8 length, then entries   | to the end       |
+    +------+------+---+------+--------+------+----------+---------------------------+------------------+
+      4 bit  4 bit 1    3      4        u16    u8         entry: u8 type, u8 length, bytes    big-endian
 
-    `first_tick` is the first frame's tick modulo 2^16. `values` are int16 [n, 36], within +-4095, each frame's
-    quantised coefficients relative to the rest pose (see `protocol.quantizer`). A frame that is not tracked
-    repeats the values of the one before it; the first one's are then 0.
+    `first_tick` is the first new frame's tick modulo 2^16. `values` are int16 [n, 36], within +-4095, each frame's
+    quantised coefficients relative to the rest pose (see `protocol.quantizer`): first the repeats, if there
+    are any, then the new frames. A frame that is not tracked repeats the values of the one before it; the
+    first one's are then 0. Repeats are tracked. `still`: the only frame holds until a later message.
     """
 
-    KIND: ClassVar[int] = Kind.COEFFICIENTS
     LAYOUT: ClassVar[struct.Struct] = struct.Struct("!BBH")
     stream: int
     first_tick: int
@@ -71,14 +74,18 @@ class CoefficientMessage:
     values: NDArray[np.int16]
     tracked: tuple[bool, ...]
     extensions: tuple[Extension, ...] = ()
+    repeats: Repeats | None = None
+    still: bool = False
 
     def __post_init__(self) -> None:
-        count = len(self.tracked)
+        total, count = len(self.tracked), self.frame_count
         if not 1 <= count <= MAX_FRAMES_PER_MESSAGE:
             raise WireError(f"message holds {count} frames, expected 1 to {MAX_FRAMES_PER_MESSAGE}")
-        if self.values.shape != (count, COEFFICIENT_COUNT) or self.values.dtype != np.int16:
+        if self.still and total != 1:
+            raise WireError(f"message of a still face holds {total} frames, expected 1")
+        if self.values.shape != (total, COEFFICIENT_COUNT) or self.values.dtype != np.int16:
             raise WireError(
-                f"values are {self.values.dtype} {self.values.shape}, expected int16 [{count}, 36]"
+                f"values are {self.values.dtype} {self.values.shape}, expected int16 [{total}, 36]"
             )
         if np.abs(self.values.astype(np.int32)).max() > MAX_VALUE:
             raise WireError(f"a value is beyond +-{MAX_VALUE}")
@@ -86,6 +93,20 @@ class CoefficientMessage:
             raise WireError(f"stream {self.stream} or first tick {self.first_tick} is out of range")
         if not 0 <= self.step_index < len(STEPS):
             raise WireError(f"step index is {self.step_index}, expected 0 to {len(STEPS) - 1}")
+        if not all(self.tracked[: total - count]):
+            raise WireError("message repeats a frame that is not tracked")
+
+    @property
+    def kind(self) -> Kind:
+        """The kind, which follows from what the message holds."""
+        if self.still:
+            return Kind.STILL
+        return Kind.OVERLAP if self.repeats else Kind.COEFFICIENTS
+
+    @property
+    def frame_count(self) -> int:
+        """How many new frames the message holds."""
+        return len(self.tracked) - (self.repeats.count if self.repeats else 0)
 
     def serialize(self, tables: Tables | None = None) -> bytes:
         """Return the message's bytes. Raises `WireError` where an untracked frame has values of its own."""
@@ -94,8 +115,9 @@ class CoefficientMessage:
         if (self.values[lost] != repeated[lost]).any():
             raise WireError("an untracked frame must repeat the frame before it")
         extension = _serialize_extensions(self.extensions)
-        second = bool(extension) << 7 | self.step_index << 4 | (len(self.tracked) - 1)
-        head = self.LAYOUT.pack(self.KIND << 4 | self.stream, second, self.first_tick)
+        second = bool(extension) << 7 | self.step_index << 4 | (self.frame_count - 1)
+        head = self.LAYOUT.pack(self.kind << 4 | self.stream, second, self.first_tick)
+        head += bytes([self.repeats.pack()]) if self.repeats else b""
         body = encode_body(self.values.tolist(), self.tracked, self.step_index, tables or Tables.load())
         data = head + extension + body
         if len(data) > MAX_MESSAGE_BYTES:
@@ -110,15 +132,30 @@ class CoefficientMessage:
                 f"message is {len(data)} bytes, expected {cls.LAYOUT.size} to {MAX_MESSAGE_BYTES}"
             )
         first, second, first_tick = cls.LAYOUT.unpack_from(data)
-        if first >> 4 != cls.KIND:
-            raise WireError(f"message has kind {first >> 4}, expected {int(cls.KIND)}")
+        kind, offset = first >> 4, cls.LAYOUT.size
+        if kind not in FACE_KINDS:
+            raise WireError(f"message has kind {kind}, expected {', '.join(map(str, sorted(FACE_KINDS)))}")
+        repeats = None
+        if kind == Kind.OVERLAP:
+            if len(data) == offset:
+                raise WireError("message ends before it says what it repeats")
+            repeats = Repeats.unpack(data[offset])
+            offset += 1
         extensions: tuple[Extension, ...] = ()
-        offset = cls.LAYOUT.size
         if second & 0x80:
             extensions, offset = _parse_extensions(data, offset)
-        step_index, count = second >> 4 & 7, (second & 15) + 1
+        step_index, count = second >> 4 & 7, (second & 15) + 1 + (repeats.count if repeats else 0)
         frames, tracked = decode_body(data[offset:], count, step_index, tables or Tables.load())
-        return cls(first & 15, first_tick, step_index, np.array(frames, np.int16), tracked, extensions)
+        return cls(
+            stream=first & 15,
+            first_tick=first_tick,
+            step_index=step_index,
+            values=np.array(frames, np.int16),
+            tracked=tracked,
+            extensions=extensions,
+            repeats=repeats,
+            still=kind == Kind.STILL,
+        )
 
 
 def message_kind(data: bytes) -> int | None:

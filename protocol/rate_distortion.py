@@ -23,6 +23,15 @@ from mien.protocol.tables import ESCAPE, LARGEST, Tables
 # Squared steps for a bit. In the first coded frame less: all the others of its message are predicted from it.
 LAMBDA: Final = 0.14
 LAMBDA_FIRST: Final = 0.07
+# Repeats of earlier frames may be coarse: most of them are never needed.
+LAMBDA_REPEAT: Final = 0.6
+LAMBDA_REPEAT_FIRST: Final = 0.3
+_PRICES: Final = {
+    (False, False): LAMBDA,
+    (False, True): LAMBDA_FIRST,
+    (True, False): LAMBDA_REPEAT,
+    (True, True): LAMBDA_REPEAT_FIRST,
+}
 
 
 class FrameChooser:
@@ -41,11 +50,11 @@ class FrameChooser:
         """The integers [36] of the latest frame; zeros before the first."""
         return self._values
 
-    def choose(self, target: NDArray[np.float64]) -> list[int]:
-        """Return the integers [36] to code for `target`, float64 [36] in steps."""
+    def choose(self, target: NDArray[np.float64], *, repeat: bool = False) -> list[int]:
+        """Return the integers [36] to code for `target`, float64 [36] in steps. `repeat`: it was sent before."""
         first = self._before is None
         class_map = (self._tables.first if first else self._tables.following)[self._step_index]
-        price = LAMBDA_FIRST if first else LAMBDA
+        price = _PRICES[repeat, first]
         values, residuals = [], []
         last = second_last = 0
         for k, (wanted, predicted) in enumerate(zip(target.tolist(), self._values, strict=True)):

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from mien.protocol.errors import WireError
-from mien.protocol.history import History
 from mien.protocol.message import CoefficientMessage, Extension
 from mien.protocol.quantizer import MAX_VALUE
+from mien.protocol.repeats import Repeats
 from mien.protocol.stream import StreamHeader, TrackerId
 from mien.protocol.tables import Tables
 
@@ -37,6 +37,8 @@ def message(
     tick: int = 0,
     step: int = 1,
     extensions: tuple[Extension, ...] = (),
+    repeats: Repeats | None = None,
+    still: bool = False,
 ) -> CoefficientMessage:
     """Return a message; untracked frames are made to repeat the one before."""
     flags = tracked or [True] * len(values)
@@ -44,7 +46,7 @@ def message(
     for i, flag in enumerate(flags):
         if not flag:
             values[i] = values[i - 1] if i else 0
-    return CoefficientMessage(stream, tick, step, values, tuple(flags), extensions)
+    return CoefficientMessage(stream, tick, step, values, tuple(flags), extensions, repeats, still)
 
 
 def messages() -> dict[str, CoefficientMessage]:
@@ -72,6 +74,20 @@ def messages() -> dict[str, CoefficientMessage]:
         ),
         "longest extension": message(zeros, extensions=(Extension(9, bytes(253)),)),
         "sixteen frames": message(walk(8, 16, 2.0), stream=3, tick=40000),
+        "one repeat": message(walk(30, 3, 1.0), repeats=Repeats(1)),
+        "three repeats of the message before": message(walk(31, 9, 1.0), tick=12, repeats=Repeats(3)),
+        "repeats with a lag": message(walk(32, 9, 1.0), tick=90, step=4, repeats=Repeats(3, lag=4)),
+        "most repeats, most frames": message(
+            walk(33, 24, 0.5), stream=9, tick=65530, repeats=Repeats(8, stride=4, lag=7)
+        ),
+        "repeats, then no face": message(
+            walk(34, 5, 1.0), tracked=[True, True, False, False, True], repeats=Repeats(2)
+        ),
+        "repeats and an extension": message(
+            walk(35, 4, 1.0), repeats=Repeats(2, stride=3), extensions=(Extension(1, bytes(8)),)
+        ),
+        "still": message(walk(36, 1, 1.0), tick=700, step=2, still=True),
+        "still without a face": message(zeros, tracked=[False], tick=701, still=True),
     }
     for step in range(8):
         cases[f"walk at step {step}"] = message(walk(20 + step, 6, 1.0), step=step, tick=6 * step)
@@ -84,7 +100,11 @@ def refused() -> dict[str, bytes]:
     return {
         "empty": b"",
         "three bytes": good[:3],
-        "wrong kind": bytes([good[0] ^ 0x30]) + good[1:],
+        "wrong kind": bytes([good[0] ^ 0x50]) + good[1:],
+        "still, but two frames": bytes([0x30]) + message(walk(37, 2, 1.0)).serialize()[1:],
+        "repeats missing": bytes([0x20, 0x10, 0, 0]),
+        "repeats a frame without a face": bytes([0x20, 0x10, 0, 0, 0x08])
+        + message(walk(38, 2, 1.0), tracked=[False, True]).serialize()[4:],
         "bytes too many": good + bytes([1] * 5),
         "zero at the end": good + b"\0",
         "extension without length": bytes([0x10, 0x90, 0, 0]),
@@ -123,40 +143,6 @@ def tick_sequences() -> list[list[list[int]]]:
     ]
 
 
-def histories() -> list[dict[str, object]]:
-    """Return data of history extensions, and some that must be refused (without values)."""
-    tables = Tables.load()
-    found: list[dict[str, object]] = []
-    for seed, frames, reach, stride, step in (
-        (30, 3, 5, 2, 6),
-        (31, 1, 1, 1, 6),
-        (32, 16, 255, 15, 7),
-        (33, 4, 10, 3, 3),
-    ):
-        values = walk(seed, frames, 0.3)
-        data = History(step, reach, stride, values).serialize(tables)
-        found.append(
-            {
-                "hex": data.hex(),
-                "step_index": step,
-                "reach": reach,
-                "stride": stride,
-                "values": values.tolist(),
-            }
-        )
-    untracked = message(walk(34, 2, 0.3), tracked=[True, False], step=6).serialize()[4:]
-    refused = (
-        b"",
-        b"\x60\x01",
-        b"\xe0\x01\x01",
-        b"\x61\x01\x01",
-        b"\x60\x01\x00",
-        b"\x60\x01\x01\x00",
-        bytes([0x61, 5, 2]) + untracked,
-    )
-    return found + [{"hex": data.hex()} for data in refused]
-
-
 def entry(name: str, data: bytes) -> dict[str, object]:
     """Return what every decoder must say of `data`."""
     try:
@@ -169,6 +155,8 @@ def entry(name: str, data: bytes) -> dict[str, object]:
         "stream": parsed.stream,
         "first_tick": parsed.first_tick,
         "step_index": parsed.step_index,
+        "still": parsed.still,
+        "repeated_ticks": list(parsed.repeats.offsets) if parsed.repeats else [],
         "tracked": [int(t) for t in parsed.tracked],
         "extensions": [[e.type, e.data.hex()] for e in parsed.extensions],
         "values": parsed.values.tolist(),
@@ -187,7 +175,6 @@ def main() -> None:
         "about": "canonical: an encoder writes exactly these bytes; damaged: every decoder says the same",
         "tables_id": tables.tables_id.hex(),
         "stream_header": header.serialize().hex(),
-        "histories": histories(),
         "tick_sequences": tick_sequences(),
         "canonical": [entry(name, m.serialize()) for name, m in messages().items()],
         "damaged": [entry(name, data) for name, data in damaged().items()],

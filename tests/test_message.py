@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mien.protocol.errors import WireError
-from mien.protocol.message import CoefficientMessage, Extension, Kind, message_kind
+from mien.protocol.message import FACE_KINDS, CoefficientMessage, Extension, message_kind
 from mien.protocol.quantizer import MAX_VALUE
+from mien.protocol.repeats import Repeats
 from mien.protocol.stream import StreamHeader, TrackerId
 from mien.protocol.tables import Tables
 
@@ -29,11 +30,20 @@ def described(entry: dict[str, Any]) -> CoefficientMessage:
         values=np.array(entry["values"], np.int16),
         tracked=tuple(bool(t) for t in entry["tracked"]),
         extensions=tuple(Extension(t, bytes.fromhex(d)) for t, d in entry["extensions"]),
+        repeats=repeats_at(entry["repeated_ticks"]),
+        still=entry["still"],
     )
 
 
+def repeats_at(ticks: list[int]) -> Repeats | None:
+    if not ticks:
+        return None
+    stride = ticks[1] - ticks[0] if len(ticks) > 1 else -ticks[0]
+    return Repeats(len(ticks), stride, (-ticks[-1] - stride) // 6)
+
+
 def same(a: CoefficientMessage, b: CoefficientMessage) -> bool:
-    fields = ("stream", "first_tick", "step_index", "tracked", "extensions")
+    fields = ("stream", "first_tick", "step_index", "tracked", "extensions", "repeats", "still")
     return all(getattr(a, f) == getattr(b, f) for f in fields) and bool((a.values == b.values).all())
 
 
@@ -66,11 +76,15 @@ def test_refused(entry: dict[str, Any]) -> None:
 
 @st.composite
 def messages(draw: st.DrawFn) -> CoefficientMessage:
-    count = draw(st.integers(1, 4))
+    repeats = draw(st.none() | st.builds(Repeats, st.integers(1, 3), st.integers(1, 4), st.integers(0, 7)))
+    still = repeats is None and draw(st.booleans())
+    repeated = repeats.count if repeats else 0
+    count = repeated + (1 if still else draw(st.integers(1, 4)))
     values = draw(
         hnp.arrays(np.int16, (count, 36), elements=st.integers(-MAX_VALUE, MAX_VALUE), fill=st.just(0))
     )
     tracked = draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    tracked[:repeated] = [True] * repeated
     for i, flag in enumerate(tracked):
         if not flag:
             values[i] = values[i - 1] if i else 0
@@ -82,6 +96,8 @@ def messages(draw: st.DrawFn) -> CoefficientMessage:
         values=values,
         tracked=tuple(tracked),
         extensions=tuple(draw(st.lists(entries, max_size=4))),
+        repeats=repeats,
+        still=still,
     )
 
 
@@ -89,7 +105,7 @@ def messages(draw: st.DrawFn) -> CoefficientMessage:
 def test_round_trip(message: CoefficientMessage) -> None:
     data = message.serialize()
     assert same(CoefficientMessage.parse(data), message)
-    assert message_kind(data) == Kind.COEFFICIENTS
+    assert message_kind(data) == message.kind
 
 
 @given(messages(), st.data())
@@ -114,7 +130,7 @@ def test_any_bytes(data: bytes) -> None:
         CoefficientMessage.parse(data)
     except WireError:
         return
-    assert data[0] >> 4 == Kind.COEFFICIENTS
+    assert data[0] >> 4 in FACE_KINDS
 
 
 def test_what_cannot_be_said_is_refused_on_the_way_out() -> None:

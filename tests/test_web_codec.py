@@ -17,6 +17,7 @@ from mien.protocol.codec import MessageDecoder
 from mien.protocol.errors import WireError
 from mien.protocol.message import CoefficientMessage, Extension
 from mien.protocol.quantizer import from_steps
+from mien.protocol.repeats import Repeats
 from mien.protocol.stream import StreamHeader
 
 WEB = Path(__file__).parent.parent / "web"
@@ -63,8 +64,12 @@ def test_the_twins_own_tests(built: Path) -> None:
 
 def random_message(rng: np.random.Generator) -> CoefficientMessage:
     """Anything between a still face and noise: small, large and extreme residuals, with and without a face."""
-    frames = int(rng.integers(1, 17))
+    repeats = Repeats.unpack(int(rng.integers(256))) if rng.random() < 0.3 else None
+    still = repeats is None and rng.random() < 0.1
+    repeated = repeats.count if repeats else 0
+    frames = repeated + (1 if still else int(rng.integers(1, 17)))
     tracked = tuple(bool(t) for t in rng.random(frames) > rng.choice([0.0, 0.2, 0.7]))
+    tracked = (True,) * repeated + tracked[repeated:]
     spread = rng.choice([0.3, 2.0, 9.0, 60.0, 3000.0]) if frames <= 6 else rng.choice([0.3, 2.0, 5.0])
     values = np.clip(np.round(np.cumsum(rng.normal(0, spread, (frames, 36)), axis=0)), -4095, 4095)
     before = np.zeros(36)
@@ -83,6 +88,8 @@ def random_message(rng: np.random.Generator) -> CoefficientMessage:
         values=values.astype(np.int16),
         tracked=tracked,
         extensions=extensions,
+        repeats=repeats,
+        still=still,
     )
 
 
@@ -92,14 +99,19 @@ def ours(data: bytes) -> dict[str, Any]:
         message = CoefficientMessage.parse(data)
     except WireError:
         return {}
+    repeated = len(message.tracked) - message.frame_count
     return {
         "stream": message.stream,
         "first_tick": message.first_tick,
         "step_index": message.step_index,
-        "tracked": [int(t) for t in message.tracked],
-        "values": message.values.tolist(),
+        "still": message.still,
+        "repeats": [list(message.repeats.offsets), message.values[:repeated].tolist()]
+        if message.repeats
+        else None,
+        "tracked": [int(t) for t in message.tracked[repeated:]],
+        "values": message.values[repeated:].tolist(),
         "extensions": [[e.type, e.data.hex()] for e in message.extensions],
-        "coefficients": from_steps(message.values, REST_THOUSANDTHS, message.step_index).tolist(),
+        "coefficients": from_steps(message.values[repeated:], REST_THOUSANDTHS, message.step_index).tolist(),
         "encoded": message.serialize().hex(),
     }
 

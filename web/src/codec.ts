@@ -1,7 +1,7 @@
 /** Messages to coefficients at ticks: what a receiver calls. Holds no clock and no socket. */
 
 import { WireError } from "./errors.js";
-import { parseMessage } from "./message.js";
+import { parseMessage, repeatedTicks } from "./message.js";
 import type { StreamHeader } from "./stream_header.js";
 import { COEFFICIENTS, type Tables } from "./tables.js";
 
@@ -16,6 +16,13 @@ export interface State {
   readonly coefficients: Float32Array; // 6 of the pose, 30 of the expression
 }
 
+/** What a message says: states on consecutive ticks, and coarse ones of earlier ticks, for where those are missing. */
+export interface Batch {
+  readonly states: readonly State[];
+  readonly history: readonly State[];
+  readonly still: boolean; // the only state holds until a later message
+}
+
 export class MessageDecoder {
   readonly #header: StreamHeader;
   readonly #tables: Tables;
@@ -26,19 +33,26 @@ export class MessageDecoder {
     this.#tables = tables;
   }
 
-  /** Return the states of a message, on consecutive ticks. Throws `WireError`. */
-  decode(data: Uint8Array): State[] {
+  /** Return what a message says. Throws `WireError`. */
+  decode(data: Uint8Array): Batch {
     const message = parseMessage(data, this.#tables);
     if (message.stream !== this.#header.stream) {
       throw new WireError(`message is of stream ${message.stream}, expected ${this.#header.stream}`);
     }
     const first = extendTick(message.firstTick, this.#newestTick);
     this.#newestTick = Math.max(this.#newestTick ?? 0, first);
-    return message.frames.map(({ tracked, values }, i) => ({
-      tick: first + i,
+    const state = (tick: number, values: Int16Array, tracked: boolean): State => ({
+      tick,
       tracked,
       coefficients: dequantise(values, message.stepIndex, this.#header.restThousandths),
-    }));
+    });
+    const { repeats } = message;
+    const ticks = repeats ? repeatedTicks(repeats) : [];
+    return {
+      states: message.frames.map(({ tracked, values }, i) => state(first + i, values, tracked)),
+      history: ticks.map((tick, i) => state(first + tick, repeats!.frames[i]!, true)).filter(({ tick }) => tick >= 0),
+      still: message.still === true,
+    };
   }
 }
 

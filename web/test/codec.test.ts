@@ -6,8 +6,8 @@ import { test } from "node:test";
 
 import { dequantise, extendTick, MessageDecoder } from "../src/codec.js";
 import { WireError } from "../src/errors.js";
-import { parseHistory, serializeHistory } from "../src/history.js";
-import { type CoefficientMessage, parseMessage, serializeMessage } from "../src/message.js";
+import type { Frame } from "../src/body.js";
+import { type CoefficientMessage, parseMessage, type Repeats, repeatedTicks, serializeMessage } from "../src/message.js";
 import { RangeDecoder, RangeEncoder } from "../src/range_coder.js";
 import { parseHeader } from "../src/stream_header.js";
 import { Tables } from "../src/tables.js";
@@ -20,7 +20,9 @@ interface Vector {
   step_index: number;
   tracked: number[];
   extensions: [number, string][];
-  values: number[][];
+  values: number[][]; // of the repeats, then of the new frames
+  still: boolean;
+  repeated_ticks: number[];
   refused?: true; // then only name and hex are there
 }
 
@@ -31,7 +33,6 @@ interface Vectors {
   damaged: Vector[];
   refused: { name: string; hex: string }[];
   tick_sequences: [number, number][][];
-  histories: { hex: string; step_index?: number; reach?: number; stride?: number; values?: number[][] }[];
 }
 
 const root = new URL("../../../", import.meta.url);
@@ -43,13 +44,23 @@ function bytes(hex: string): Uint8Array {
 }
 
 function fieldsOf(vector: Vector): CoefficientMessage {
+  const frames = vector.values.map((values, i) => ({ tracked: vector.tracked[i] === 1, values: Int16Array.from(values) }));
   return {
     stream: vector.stream,
     firstTick: vector.first_tick,
     stepIndex: vector.step_index,
-    frames: vector.values.map((values, i) => ({ tracked: vector.tracked[i] === 1, values: Int16Array.from(values) })),
+    frames: frames.slice(vector.repeated_ticks.length),
     extensions: vector.extensions.map(([type, hex]) => ({ type, data: bytes(hex) })),
+    repeats: repeatsOf(vector, frames),
+    still: vector.still,
   };
+}
+
+function repeatsOf({ repeated_ticks: ticks }: Vector, frames: Frame[]): Repeats | undefined {
+  if (ticks.length === 0) return undefined;
+  const last = -ticks.at(-1)!;
+  const stride = ticks.length > 1 ? ticks[1]! - ticks[0]! : last;
+  return { stride, lag: (last - stride) / 6, frames: frames.slice(0, ticks.length).map(({ values }) => values) };
 }
 
 /** A seeded generator: mulberry32. */
@@ -166,7 +177,7 @@ test("a decoder follows its stream", () => {
   const header = parseHeader(bytes(vectors.stream_header));
   const decoder = new MessageDecoder(header, tables);
   const message = { ...fieldsOf(vectors.canonical[0]!), stream: header.stream };
-  const at = (firstTick: number) => decoder.decode(serializeMessage({ ...message, firstTick }, tables))[0]!.tick;
+  const at = (firstTick: number) => decoder.decode(serializeMessage({ ...message, firstTick }, tables)).states[0]!.tick;
   assert.deepEqual([65530, 4, 65529, 40000].map(at), [65530, 65540, 65529, 65536 + 40000 - 65536]);
   assert.throws(() => decoder.decode(serializeMessage({ ...message, stream: 15 - header.stream }, tables)), WireError);
 });
@@ -217,15 +228,14 @@ for (const sequence of vectors.tick_sequences) {
   });
 }
 
-for (const vector of vectors.histories) {
-  test(`history ${vector.hex.slice(0, 12)} (${vector.values?.length ?? "refused"})`, () => {
-    if (vector.values === undefined) {
-      assert.throws(() => parseHistory(bytes(vector.hex), tables), WireError);
-      return;
-    }
-    const history = parseHistory(bytes(vector.hex), tables);
-    assert.deepEqual([history.stepIndex, history.reach, history.stride], [vector.step_index, vector.reach, vector.stride]);
-    assert.deepEqual(history.frames.map((values) => Array.from(values)), vector.values);
-    assert.deepEqual(serializeHistory(history, tables), bytes(vector.hex));
-  });
-}
+test("repeats lie before the message", () => {
+  const header = parseHeader(bytes(vectors.stream_header));
+  for (const vector of vectors.canonical.filter((v) => v.repeated_ticks.length > 0)) {
+    const message = { ...fieldsOf(vector), stream: header.stream };
+    assert.deepEqual(repeatedTicks(message.repeats!), vector.repeated_ticks);
+    const { history, states } = new MessageDecoder(header, tables).decode(serializeMessage(message, tables));
+    const expected = vector.repeated_ticks.map((tick) => vector.first_tick + tick).filter((tick) => tick >= 0);
+    assert.deepEqual(history.map(({ tick }) => tick), expected);
+    assert.equal(states[0]!.tick, vector.first_tick);
+  }
+});

@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
 
 import { dequantise } from "../src/codec.js";
-import { parseMessage, serializeMessage } from "../src/message.js";
+import { parseMessage, repeatedTicks, serializeMessage } from "../src/message.js";
 import { WireError } from "../src/errors.js";
 import { Tables } from "../src/tables.js";
 
@@ -26,6 +26,10 @@ function describe(data: Uint8Array): unknown {
       stream: message.stream,
       first_tick: message.firstTick,
       step_index: message.stepIndex,
+      still: message.still,
+      repeats: message.repeats
+        ? [repeatedTicks(message.repeats), message.repeats.frames.map((values) => [...values])]
+        : null,
       tracked: message.frames.map((frame) => Number(frame.tracked)),
       values: message.frames.map((frame) => [...frame.values]),
       extensions: message.extensions.map(({ type, data }) => [type, Buffer.from(data).toString("hex")]),
