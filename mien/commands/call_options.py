@@ -1,0 +1,154 @@
+"""The options of `mien call`, what they may be, and the settings they make."""
+
+import argparse
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+from mien.call.face_view import ViewSettings
+from mien.call.opus import MAX_KBPS, MIN_KBPS, VoiceSettings
+from mien.call.peer import Addresses, IceServer
+from mien.call.settings import CallSettings
+from mien.call.signalling import DEFAULT_SERVER, is_loopback
+from mien.call.source_worker import SenderSettings
+from mien.protocol.errors import MienError
+from mien.protocol.private_files import cache_folder
+from mien.protocol.quantizer import Quality
+
+ICE_PASSWORD: Final = "MIEN_ICE_PASSWORD"
+VOICE_FRAMES_MS: Final = (20, 40, 60)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "room", metavar="URL|ROOM", help="ws://HOST:PORT/ROOM, wss://..., or a room of --server"
+    )
+    parser.add_argument(
+        "--server",
+        default=os.environ.get("MIEN_SERVER", DEFAULT_SERVER),
+        help="for a room's name (default: %(default)s)",
+    )
+    parser.add_argument("--ca-file", type=Path, metavar="PEM", help="certificate of a self-signed server")
+    face = parser.add_argument_group("your face")
+    face.add_argument(
+        "--input", metavar="FILE|CAMERA", help="a clip, a photo, a folder, camera[:N] (default: camera)"
+    )
+    face.add_argument("--avatar", metavar="FILE", help="your avatar; without it you are not seen")
+    face.add_argument(
+        "--quality", choices=[q.name.lower() for q in Quality], default="normal", help="default: normal"
+    )
+    face.add_argument(
+        "--repeat", action="store_true", help="begin a clip again at its end (default: hang up)"
+    )
+    face.add_argument(
+        "--carrier", choices=["datachannel", "audio"], default="datachannel", help="default: datachannel"
+    )
+    face.add_argument(
+        "--allow-video",
+        action="store_true",
+        help="let your camera be shown as video when your face is lost for 2 s, until it is back",
+    )
+    face.add_argument("--show", action="store_true", help="show your camera as video from the start")
+    voice = parser.add_argument_group("voice")
+    voice.add_argument(
+        "--audio", metavar="SOURCE", help="microphone, silence or a WAV file (default: a microphone if any)"
+    )
+    voice.add_argument(
+        "--voice-kbps",
+        type=float,
+        default=12.0,
+        metavar="6..24",
+        help="of sound; headers come on top. The lower of the two sides' is used (default: 12)",
+    )
+    voice.add_argument(
+        "--voice-frame-ms",
+        type=int,
+        choices=VOICE_FRAMES_MS,
+        default=60,
+        help="a packet's length: longer costs less and waits longer (default: 60)",
+    )
+    voice.add_argument("--mute", action="store_true", help="begin muted")
+    voice.add_argument("--no-audio", action="store_true", help="neither send nor receive voice")
+    picture = parser.add_argument_group("their picture")
+    picture.add_argument("--out", type=Path, metavar="FILE.mp4", help="write what is shown to a video file")
+    picture.add_argument(
+        "--record", type=Path, metavar="FILE.mien", help="record what comes; the other side is told"
+    )
+    picture.add_argument(
+        "--size", type=int, default=512, metavar="PX", help="longest side of the picture (default: 512)"
+    )
+    picture.add_argument("--fps", type=float, default=30.0, help="pictures a second (default: 30)")
+    picture.add_argument(
+        "--no-window", action="store_true", help="open no window, also where there is a display"
+    )
+    picture.add_argument("--no-cache", action="store_true", help="keep no copy of the other side's avatar")
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--ice-server",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="stun:HOST or turn:HOST (default: none is asked)",
+    )
+    network.add_argument("--ice-user", help=f"user name for turn:; the password is read from ${ICE_PASSWORD}")
+    network.add_argument("--loopback", action="store_true", help="use this machine's loopback only")
+    network.add_argument(
+        "--transfer-kbps", type=float, default=17.0, help="for sending your avatar (default: 17)"
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("--seconds", type=float, help="hang up so many seconds after connecting")
+    run.add_argument(
+        "--json-stats", metavar="FILE", help="write the call's figures as JSON (- for standard output)"
+    )
+    run.add_argument(
+        "--script", metavar="TEXT", help='rehearse: "5:cover 10:uncover 12:show 15:hide 20:quit"'
+    )
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse what cannot be. Raises `MienError`."""
+    if options.carrier == "audio":
+        raise MienError(
+            "--carrier audio is not there yet: leave the option out, and the data channel is used"
+        )
+    for name, low, high in (
+        ("seconds", 0.1, 86_400),
+        ("fps", 1, 60),
+        ("size", 64, 4096),
+        ("transfer_kbps", 1, 1e6),
+        ("voice_kbps", MIN_KBPS, MAX_KBPS),
+    ):
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            raise MienError(f"--{name.replace('_', '-')} {value:g}: expected {low:g} to {high:g}")
+    for path in (options.out, options.record, options.json_stats and Path(options.json_stats)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise MienError(
+                f"there is no folder {path.absolute().parent} for {path}: make it, or name another file"
+            )
+    if options.no_audio and (options.audio or options.mute):
+        raise MienError("--no-audio leaves nothing for --audio or --mute to do: leave one out")
+    if options.show and not (options.avatar or options.input):
+        raise MienError("--show shows your camera: name it with --input camera")
+
+
+def call_settings(options: argparse.Namespace, url: str) -> CallSettings:
+    """Return what the call may do; `url` is the room's."""
+    addresses = Addresses.BOTH if is_loopback(url) else Addresses.INTERFACES
+    password = os.environ.get(ICE_PASSWORD)
+    return CallSettings(
+        view=ViewSettings(
+            longest_px=options.size, rate=Fraction(options.fps).limit_denominator(1001), out=options.out
+        ),
+        sender=SenderSettings(quality=Quality[options.quality.upper()], repeat=options.repeat),
+        addresses=Addresses.LOOPBACK if options.loopback else addresses,
+        ice_servers=tuple(IceServer(server, options.ice_user, password) for server in options.ice_server),
+        allow_video=options.allow_video,
+        audio=not options.no_audio,
+        voice=VoiceSettings(kbps=options.voice_kbps, frame_ms=options.voice_frame_ms),
+        record=options.record,
+        cache_folder=None if options.no_cache else cache_folder() / "avatars",
+        transfer_kbps=options.transfer_kbps,
+    )
