@@ -28,7 +28,7 @@ from mien.models.face_model import FaceModel, project
 from mien.models.landmark_sets import inter_pupil_px
 from mien.protocol.avatar import Avatar
 from mien.protocol.codec import MessageDecoder
-from mien.protocol.control import Rung
+from mien.protocol.control import Carrier, Rung
 from mien.protocol.errors import MienError, WireError
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
@@ -190,10 +190,11 @@ class _Receiver(CallSession):
         super().__init__(Participant(), settings, CallHooks(on_picture=watch.on_picture))
         self._watch = watch
 
-    def on_coefficients(self, data: bytes) -> None:
+    def on_coefficients(self, data: bytes, carrier: Carrier = Carrier.DATACHANNEL) -> None:
         """A coefficient message arrived."""
-        super().on_coefficients(data)
-        self._watch.messages.append(data)
+        super().on_coefficients(data, carrier)
+        if data:
+            self._watch.messages.append(data)
 
 
 class _Watch:

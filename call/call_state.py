@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import av
 
 from mien.call.avatar_offer import AvatarOffer
+from mien.call.carriers import Carriers
 from mien.call.course import Course
 from mien.call.face_view import FaceView
 from mien.call.incoming import IncomingFace
@@ -37,6 +38,7 @@ class CallState:
     view: FaceView
     course: Course
     liveness: Liveness
+    carriers: Carriers
     gate: VideoGate = field(default_factory=VideoGate)
     meter: WireMeter = field(default_factory=WireMeter)
     reports: Reports = field(default_factory=Reports)

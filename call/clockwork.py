@@ -42,6 +42,9 @@ def _tick(call: CallState, now_us: int) -> None:
         return
     if call.outgoing is not None:
         call.outgoing.advance(now_us)
+    heard = call.carriers.advance(now_us)
+    if heard is not None:
+        call.say(heard)
     if call.incoming is not None:
         call.incoming.advance(now_us)
         if call.incoming.arrivals is not None:

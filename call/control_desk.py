@@ -12,6 +12,7 @@ from mien.call.token_bucket import TokenBucket
 from mien.protocol.control import (
     AvatarVerdict,
     Bye,
+    CarrierHeard,
     ControlMessage,
     Hello,
     OwnerProof,
@@ -76,6 +77,8 @@ class ControlDesk:
                 call.tell("the other side records" if message.active else "the other side stopped recording")
             case ReceiverReport():
                 self._take_report(message)
+            case CarrierHeard():
+                call.carriers.on_report(message, clock.now_us())
             case Bye():
                 call.course.end("the other side hung up")
             case _:

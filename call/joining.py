@@ -1,13 +1,14 @@
 """How a call begins: meet, connect, say hello, and start to send."""
 
 import asyncio
+from functools import partial
 
 import mien
 from mien.call import clock
 from mien.call.call_state import CallState
 from mien.call.incoming import IncomingFace
 from mien.call.outgoing import OutgoingFace
-from mien.call.peer import Peer, PeerListener
+from mien.call.peer import COEFFICIENTS, Peer, PeerListener
 from mien.call.rendezvous import PeerLeft, Rendezvous
 from mien.call.source_worker import SourceListener
 from mien.call.wire_meter import WireMeter
@@ -16,7 +17,6 @@ from mien.protocol.control import (
     AudioCodec,
     Bye,
     ByeReason,
-    Carrier,
     Hello,
     Rung,
 )
@@ -62,7 +62,7 @@ def say_hello(call: CallState) -> None:
             protocol=PROTOCOL_VERSION,
             software=f"mien {mien.__version__}",
             challenge=call.incoming.challenge,
-            carriers=(Carrier.DATACHANNEL,),
+            carriers=call.carriers.offered,
             rungs=(Rung.STILL, Rung.AVATAR, Rung.VIDEO),
             codecs=(StreamHeader.VERSION,),
             audio=(AudioCodec.OPUS,) if call.settings.audio else (),
@@ -100,6 +100,7 @@ def _make_peer(call: CallState, listener: PeerListener) -> Peer:
         voice=call.me.voice,
         audio=call.settings.audio,
         voice_settings=call.settings.voice,
+        riders=call.carriers,
         addresses=call.settings.addresses,
         ice_servers=call.settings.ice_servers,
     )
@@ -115,8 +116,9 @@ async def _shake_hands(peer: Peer, rendezvous: Rendezvous, *, offers: bool) -> N
 
 def _begin_sending(call: CallState, hello: Hello, listener: SourceListener, now_us: int) -> None:
     assert call.peer is not None
+    call.carriers.open(hello.carriers, partial(call.peer.send, COEFFICIENTS), now_us)
     call.outgoing = OutgoingFace(
-        call.peer, call.gate, challenge=hello.challenge, tell=call.tell, now_us=now_us
+        call.peer, call.gate, call.carriers, challenge=hello.challenge, tell=call.tell, now_us=now_us
     )
     if call.avatar is not None:
         offer = call.outgoing.offer_avatar(call.avatar, call.me.signer, kbps=call.settings.transfer_kbps)

@@ -1,4 +1,4 @@
-"""What goes out of our face: frames to the ladder and the gate, messages to their channel, the avatar on offer."""
+"""What goes out of our face: frames to the ladder and the gate, messages to their carrier, the avatar on offer."""
 
 import logging
 from collections import deque
@@ -7,32 +7,46 @@ from typing import Final
 
 from mien.call import clock
 from mien.call.avatar_offer import AvatarOffer
+from mien.call.carriers import Carriers
 from mien.call.ladder import Decision, Ladder, LadderSettings
-from mien.call.peer import COEFFICIENTS, CONTROL, Peer
+from mien.call.peer import CONTROL, Peer
 from mien.call.source_worker import SenderSettings, SourceListener, SourceWorker, TrackedFrame
 from mien.call.statistics import RungChange
 from mien.call.video_gate import VideoGate
 from mien.encoder.capture import Source
 from mien.encoder.tracker import Tracker
 from mien.protocol.avatar import AvatarAssembler, Signer
-from mien.protocol.control import RungSwitch, StreamStart
+from mien.protocol.codec import frames_per_batch
+from mien.protocol.control import Carrier, RungSwitch, StreamStart
+from mien.protocol.message import MAX_FRAMES_PER_MESSAGE
 from mien.protocol.stream import StreamHeader
 
 logger = logging.getLogger(__name__)
 
 MAX_STAMPS: Final = 900  # half a minute of ticks
 MAX_CHANGES: Final = 1000
+RIDE_FRAMES: Final = 2  # of a message in a packet of voice, as a rule
 
 
 class OutgoingFace:
     """Our side of one call, on the event loop. Without a source it only offers the avatar, if there is one."""
 
     def __init__(
-        self, peer: Peer, gate: VideoGate, *, challenge: bytes, tell: Callable[[str], None], now_us: int
+        self,
+        peer: Peer,
+        gate: VideoGate,
+        carriers: Carriers,
+        *,
+        challenge: bytes,
+        tell: Callable[[str], None],
+        now_us: int,
     ) -> None:
         """`challenge` is the other side's, from its hello."""
         self._peer = peer
         self._gate = gate
+        self._carriers = carriers
+        self._batch_frames: int | None = None  # frames of a message that takes the data channel; None: 200 ms
+        self._repeated = False
         self._challenge = challenge
         self._tell = tell
         self._start_us = now_us
@@ -46,8 +60,6 @@ class OutgoingFace:
         self.changes: deque[RungChange] = deque(maxlen=MAX_CHANGES)
         self.frames = 0
         self.cpu_us = 0
-        self.messages = 0
-        self.message_bytes = 0
 
     def offer_avatar(self, avatar: AvatarAssembler, signer: Signer | None, *, kbps: float) -> AvatarOffer:
         """Offer the avatar; the caller runs the returned transfer."""
@@ -71,7 +83,10 @@ class OutgoingFace:
         self._worker = SourceWorker(
             source, tracker, avatar.avatar if avatar else None, listener, settings=sender
         )
+        self._batch_frames = sender.frames_per_message
         self._worker.start()
+        if avatar is not None:
+            self._carriers.carry(self, clock.now_us())
 
     @property
     def decision(self) -> Decision | None:
@@ -94,8 +109,32 @@ class OutgoingFace:
         tick = self._stamp_order[-1]
         return tick, self._stamps[tick]
 
+    @property
+    def messages(self) -> int:
+        """Coefficient messages that were sent."""
+        return sum(counts.messages for counts in self._carriers.sent.values())
+
+    @property
+    def message_bytes(self) -> int:
+        """Their bytes, without any header."""
+        return sum(counts.message_bytes for counts in self._carriers.sent.values())
+
+    def cut(self) -> bytes | None:
+        """Return the message that was begun, for a packet of voice that leaves now."""
+        return self._worker.cut() if self._worker is not None and self._may_send else None
+
+    def use_carrier(self, carrier: Carrier) -> None:
+        """Let messages be complete when the data channel is to take them, or be cut when a packet leaves."""
+        if self._worker is None:
+            return
+        frames = MAX_FRAMES_PER_MESSAGE if carrier is Carrier.AUDIO else self._batch_frames
+        if frames is not None:
+            self._worker.set_frames_per_message(frames)
+        self.repeat_history(self._repeated)
+
     def on_stream(self, header: StreamHeader) -> None:
         """Our stream begins."""
+        self._batch_frames = self._batch_frames or frames_per_batch(header)
         self._peer.send(CONTROL, StreamStart.of(header).serialize())
 
     def on_frame(self, frame: TrackedFrame) -> None:
@@ -123,8 +162,10 @@ class OutgoingFace:
 
     def repeat_history(self, wanted: bool) -> None:
         """Say whether messages are to repeat the ones before them: the other side reports losses."""
+        self._repeated = wanted
         if self._worker is not None:
-            self._worker.set_repeats(int(wanted))
+            span = RIDE_FRAMES if self._carriers.current is Carrier.AUDIO else None
+            self._worker.set_repeats(int(wanted), span=span)
 
     def show(self) -> None:
         """The user shows the camera."""
@@ -152,13 +193,14 @@ class OutgoingFace:
         """Whether the source was handed to its thread, which closes it."""
         return self._worker is not None
 
+    @property
+    def _may_send(self) -> bool:
+        """Whether there is a face over there to move; until then its picture needs the link."""
+        return not self._over and (self.offer is None or self.offer.judged)
+
     def _send(self, messages: tuple[bytes, ...]) -> None:
-        if self.offer is not None and not self.offer.judged:
-            return  # the other side has no face to move yet; its picture needs the link
-        for message in messages:
-            if not self._over and self._peer.send(COEFFICIENTS, message):
-                self.messages += 1
-                self.message_bytes += len(message)
+        for message in messages if self._may_send else ():
+            self._carriers.send(message)
 
     def _note_stamp(self, tick: int, stamp_us: int) -> None:
         self._stamps[tick] = stamp_us

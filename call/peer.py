@@ -33,8 +33,9 @@ from mien.call.sack_delay import SackDelay
 from mien.call.video_gate import VideoGate
 from mien.call.video_track import GatedVideoTrack, silence_rtcp_until_open
 from mien.call.voice_line import VoiceLine, prefer_short_seal
+from mien.call.voice_track import Riders
 from mien.call.wire_meter import WireMeter
-from mien.protocol.control import MAX_CONTROL_BYTES
+from mien.protocol.control import MAX_CONTROL_BYTES, Carrier
 from mien.protocol.errors import MienError
 from mien.protocol.transfer import MAX_TRANSFER_BYTES
 
@@ -81,8 +82,8 @@ class PeerListener(Protocol):
     def on_control(self, data: bytes) -> None:
         """A control message arrived."""
 
-    def on_coefficients(self, data: bytes) -> None:
-        """A coefficient message arrived."""
+    def on_coefficients(self, data: bytes, carrier: Carrier = Carrier.DATACHANNEL) -> None:
+        """A coefficient message arrived. An empty one only tells that messages arrive by this carrier."""
 
     def on_transfer(self, data: bytes) -> None:
         """A message of an avatar's transfer arrived."""
@@ -112,9 +113,11 @@ class Peer:
         voice: MediaStreamTrack | None = None,
         audio: bool = True,
         voice_settings: VoiceSettings | None = None,
+        riders: Riders | None = None,
         addresses: Addresses = Addresses.INTERFACES,
         ice_servers: tuple[IceServer, ...] = (),
     ) -> None:
+        """`riders` have messages for the packets of the voice."""
         self._listener = listener
         # An explicit list, also when it is empty: without one aiortc asks a public STUN server.
         servers = [RTCIceServer(s.url, s.username, s.credential) for s in ice_servers]
@@ -127,7 +130,7 @@ class Peer:
         self._closed = False
         self.dropped: Counter[str] = Counter()  # messages by channel: too long, text, or not sendable
         self.voice_line: VoiceLine | None = None
-        self._add_audio(voice, voice_settings or VoiceSettings(), audio=audio)
+        self._add_audio(voice, voice_settings or VoiceSettings(), riders, audio=audio)
         self._add_video(gate)
         self._channels = {label: self._add_channel(label) for label in CHANNEL_IDS}
         sctp = self._pc.sctp
@@ -221,11 +224,20 @@ class Peer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _add_audio(self, voice: MediaStreamTrack | None, settings: VoiceSettings, *, audio: bool) -> None:
+    def _add_audio(
+        self, voice: MediaStreamTrack | None, settings: VoiceSettings, riders: Riders | None, *, audio: bool
+    ) -> None:
         if not audio:
             self._pc.addTransceiver("audio", "inactive")
             return
-        self.voice_line = VoiceLine(self._pc, voice, settings, self._listener.on_audio)
+        self.voice_line = VoiceLine(
+            self._pc,
+            voice,
+            settings,
+            self._listener.on_audio,
+            riders=riders,
+            on_message=self._on_ridden,
+        )
         self._start(self._play(self.voice_line))
 
     async def _play(self, line: VoiceLine) -> None:
@@ -284,6 +296,16 @@ class Peer:
             handlers[label](data)
         except Exception as error:  # noqa: BLE001  raised here it would only end aiortc's receive loop
             listener.on_fault(error)
+
+    def _on_ridden(self, data: bytes) -> None:
+        """Take a message that came in a packet of voice."""
+        if len(data) > MAX_COEFFICIENT_BYTES:
+            self.dropped[COEFFICIENTS] += 1
+            return
+        try:
+            self._listener.on_coefficients(data, Carrier.AUDIO)
+        except Exception as error:  # noqa: BLE001  raised here it would only end aiortc's receive loop
+            self._listener.on_fault(error)
 
     def _on_channel_open(self) -> None:
         if all(channel.readyState == "open" for channel in self._channels.values()):

@@ -1,7 +1,7 @@
 """A call: our face out, theirs in, over one peer connection. What `mien call` and the demo both drive.
 
     source --thread--> frames --> ladder --> video gate ..............> video line (only while it is open)
-                         |  `---> coefficient messages ---------------> coefficient channel
+                         |  `---> coefficient messages ---> carriers --> coefficient channel, or the voice's packets
                          `------> avatar, offered, proved, sent -------> control and transfer channels
 
     the same channels --> incoming face --> view (a thread) --> pictures --> hooks, file, log
@@ -20,7 +20,9 @@ from typing import Final
 import av
 
 from mien.call import clock
+from mien.call.audio import VoiceTrack
 from mien.call.call_state import CallState
+from mien.call.carriers import Carriers
 from mien.call.clockwork import start_clockwork
 from mien.call.control_desk import ControlDesk
 from mien.call.course import Course
@@ -38,7 +40,7 @@ from mien.call.wire_meter import WireMeter
 from mien.decoder.avatar_cache import AvatarCache
 from mien.models.face_model import FaceModel
 from mien.protocol.avatar import AvatarAssembler, assemble
-from mien.protocol.control import Bye, ByeReason, Rung
+from mien.protocol.control import Bye, ByeReason, Carrier, Rung
 from mien.protocol.errors import MienError, WireError
 from mien.protocol.stream import StreamHeader
 from mien.protocol.transfer import Chunk, Offer, parse_transfer
@@ -61,6 +63,8 @@ class CallSession:
         settings = settings or CallSettings()
         if me.source is not None and me.tracker is None:
             raise MienError("a source needs a tracker")
+        if me.avatar and me.voice is None and settings.audio:
+            me = replace(me, voice=VoiceTrack(muted=True))  # a face can ride in the packets of a muted voice
         self._call = CallState(
             me=me,
             settings=settings,
@@ -70,6 +74,9 @@ class CallSession:
             view=FaceView(settings.view, on_fault=self.on_fault, on_unusable=self._on_unusable),
             course=Course(self._on_end),
             liveness=Liveness(clock.now_us()),
+            carriers=Carriers(
+                settings.carrier, audio=settings.audio, line=me.voice is not None, tell=self._tell
+            ),
         )
         self._desk = ControlDesk(self._call, self)
         self._peer_closed = False
@@ -215,10 +222,16 @@ class CallSession:
         self._call.heard(now_us)
         self._desk.take(data, now_us)
 
-    def on_coefficients(self, data: bytes) -> None:
-        """A coefficient message arrived."""
+    def on_coefficients(self, data: bytes, carrier: Carrier = Carrier.DATACHANNEL) -> None:
+        """A coefficient message arrived. An empty one only tells that messages arrive by this carrier."""
         now_us = clock.now_us()
         self._call.heard(now_us)
+        if self._call.hello is not None:
+            report = self._call.carriers.on_message(carrier, len(data), now_us)
+            if report is not None:
+                self._call.say(report)
+        if not data and carrier is Carrier.AUDIO:
+            return
         self._call.counts["coefficient messages"] += 1
         if self._call.incoming is not None:
             self._call.incoming.on_coefficients(data, now_us)
@@ -252,6 +265,9 @@ class CallSession:
         self._call.counts["audio frames"] += 1
         if self._call.hooks.on_voice is not None:
             self._call.hooks.on_voice(frame)
+
+    def _tell(self, text: str) -> None:
+        self._call.tell(text)
 
     def _on_unusable(self, error: Exception) -> None:
         """Their avatar verifies and yet cannot be drawn."""

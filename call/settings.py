@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 
 from mien.call.audio import VoiceTrack
+from mien.call.carrier_choice import CarrierWish
 from mien.call.face_view import ShownPicture, ViewSettings
 from mien.call.ladder import LadderSettings
 from mien.call.opus import VoiceSettings
@@ -28,6 +29,7 @@ class CallSettings:
     ice_servers: tuple[IceServer, ...] = ()
     allow_video: bool = False
     audio: bool = True
+    carrier: CarrierWish = CarrierWish.AUTO
     voice: VoiceSettings = field(default_factory=VoiceSettings)
     record: Path | None = None
     cache_folder: Path | None = None  # of avatars; None: nothing is kept

@@ -1,10 +1,12 @@
 """What a call cost and how it went: one frozen record, for a table, for JSON, for a test."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from mien.call.carriers import CarrierCounts
 from mien.call.wire_meter import WireTotals
 from mien.call.wire_tariff import tariffs_as_json
 from mien.protocol.control import Rung, RungReason, Verdict
@@ -48,6 +50,8 @@ class SentStatistics:
     messages: int = 0
     message_bytes: int = 0
     messages_unsent: int = 0
+    carrier: str = ""  # the one that messages take now, or took last
+    by_carrier: Mapping[str, CarrierCounts] = field(default_factory=dict)
     avatar_bytes: int = 0
     avatar_verdict: int | None = None  # the other side's; a number of `Verdict`
     camera_pixels: int = 0  # that passed the video gate
@@ -62,6 +66,7 @@ class ReceivedStatistics:
     """The other side, as it came here."""
 
     messages: int = 0
+    by_carrier: Mapping[str, CarrierCounts] = field(default_factory=dict)
     malformed: int = 0
     early: int = 0  # before stream and avatar were known: dropped
     dropped: int = 0  # over-long, or more than could be taken

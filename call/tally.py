@@ -1,9 +1,13 @@
 """Adds up what the parts of a call have counted."""
 
+from collections.abc import Mapping
+
 from mien.call.call_state import CallState
+from mien.call.carriers import CarrierCounts
 from mien.call.face_view import ViewCounts
 from mien.call.peer import COEFFICIENTS, Peer
 from mien.call.statistics import CallStatistics, ReceivedStatistics, SentStatistics
+from mien.protocol.control import Carrier
 
 
 async def call_statistics(call: CallState) -> CallStatistics:
@@ -36,6 +40,8 @@ def _sent(call: CallState, packets: int) -> SentStatistics:
         messages=outgoing.messages,
         message_bytes=outgoing.message_bytes,
         messages_unsent=call.peer.dropped[f"{COEFFICIENTS} unsent"] if call.peer else 0,
+        carrier=call.carriers.current.name.lower(),
+        by_carrier=_by_name(call.carriers.sent),
         avatar_bytes=outgoing.offer.sent_bytes if outgoing.offer else 0,
         avatar_verdict=outgoing.offer.verdict if outgoing.offer else None,
         camera_pixels=call.gate.passed_pixels,
@@ -50,6 +56,7 @@ def _received(call: CallState, view: ViewCounts, packets: int) -> ReceivedStatis
     incoming, seconds = call.incoming, call.course.seconds
     return ReceivedStatistics(
         messages=view.messages,
+        by_carrier=_by_name(call.carriers.received),
         malformed=view.malformed,
         early=incoming.counts["early messages"] if incoming else 0,
         dropped=call.view.overrun + (call.peer.dropped[COEFFICIENTS] if call.peer else 0),
@@ -71,6 +78,10 @@ def _received(call: CallState, view: ViewCounts, packets: int) -> ReceivedStatis
         rungs=tuple(call.their_rungs),
         recorded_by_other=bool(call.counts["recorded"]),
     )
+
+
+def _by_name(counts: Mapping[Carrier, CarrierCounts]) -> dict[str, CarrierCounts]:
+    return {carrier.name.lower(): by_one for carrier, by_one in counts.items()}
 
 
 async def video_packets(peer: Peer | None) -> tuple[int, int]:

@@ -22,10 +22,14 @@ MAX_SLIP_SAMPLES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class VoicePacket:
-    """An Opus packet; `position` is where its sound begins, in samples at 48 kHz from the source's start."""
+    """An Opus packet; `position` is where its sound begins, in samples at 48 kHz from the source's start.
+
+    `spoken`: somebody's voice is in it; else it only says that there is nothing new.
+    """
 
     position: int
     data: bytes
+    spoken: bool = True
 
 
 class VoiceCoder:
@@ -38,6 +42,7 @@ class VoiceCoder:
         self._position: int | None = None  # of the first pending sample
         self._sent_at: int | None = None  # position of the newest packet
         self._empty: bytes | None = None  # what says "nothing new" in the newest packet's mode
+        self._speaking = False  # in the newest whole frame
 
     def push(self, samples: NDArray[np.int16], position: int) -> list[VoicePacket]:
         """Take mono int16 sound, 48 kHz, that begins at `position`, and return what is to be sent now.
@@ -48,6 +53,20 @@ class VoiceCoder:
             self._pending, self._position = np.zeros(0, np.int16), position
         self._pending = np.concatenate([self._pending, samples])
         return list(self._whole_frames())
+
+    def pause_packet(self) -> VoicePacket | None:
+        """Return an empty packet that may leave now, which keeps the pause alive too; `None` while somebody speaks.
+
+        It stands for the newest sound as a packet of voice that is complete now would: it is never later than that.
+        """
+        if self._speaking or self._empty is None or self._position is None:
+            return None
+        end = self._position + len(self._pending)
+        return VoicePacket(end - self._encoder.settings.frame_samples, self._empty, spoken=False)
+
+    def note_sent(self, packet: VoicePacket) -> None:
+        """A pause's packet has left: the next sign of life has time."""
+        self._sent_at = packet.position
 
     def _whole_frames(self) -> Iterator[VoicePacket]:
         length = self._encoder.settings.frame_samples
@@ -62,12 +81,13 @@ class VoiceCoder:
 
     def _code(self, frame: NDArray[np.int16], position: int) -> VoicePacket | None:
         # The first frame is sent, whatever is in it: it tells the other side's decoder the mode.
-        if self._activity.hear(frame) or self._empty is None:
+        self._speaking = self._activity.hear(frame)
+        if self._speaking or self._empty is None:
             data = self._encoder.encode(frame)
             self._empty = empty_packet(data[0])
             return VoicePacket(position, data)
         if self._sent_at is None or position - self._sent_at >= KEEP_ALIVE_SAMPLES:
-            return VoicePacket(position, self._empty)
+            return VoicePacket(position, self._empty, spoken=False)
         return None
 
 

@@ -1,5 +1,7 @@
 """Makes one connection's audio line ours: coded by us, described by us, played by us, and reported on seldom.
 
+Messages ride along in its packets, both ways: they are taken out before a packet is played.
+
 aiortc codes voice at 96 kbps, and keeps four packets back before it plays one: 240 ms at 60 ms a packet, and
 the end of a sentence until the next one begins where pauses are not sent. What is done about that here is
 done to the objects of one connection; nothing is patched for other connections.
@@ -18,8 +20,9 @@ from aiortc.rtp import AnyRtcpPacket, RtcpRrPacket, RtcpSrPacket, RtpPacket
 
 from mien.call import clock
 from mien.call.opus import MAX_PACKET_MS, RATE_HZ, VoiceSettings, audio_frame
+from mien.call.opus_padding import take
 from mien.call.voice_playout import READ_SAMPLES, VoicePlayout
-from mien.call.voice_track import CodedVoiceTrack
+from mien.call.voice_track import CodedVoiceTrack, Riders
 
 REPORT_EVERY_US: Final = 5_000_000  # RFC 3550 section 6.2; aiortc reports every second, for 1.6 kbps
 READ_US: Final = READ_SAMPLES * 1_000_000 // RATE_HZ
@@ -37,11 +40,19 @@ class VoiceLine:
         voice: MediaStreamTrack | None,
         settings: VoiceSettings,
         on_frame: Callable[[av.AudioFrame], None],
+        *,
+        riders: Riders | None = None,
+        on_message: Callable[[bytes], None] | None = None,
     ) -> None:
-        """`on_frame` gets the other side's voice, 20 ms of mono 48 kHz at a time, while there is any."""
+        """`on_frame` gets the other side's voice, 20 ms of mono 48 kHz at a time, while there is any.
+
+        `riders` have messages for the other side, `on_message` gets those from there.
+        """
         self._settings = settings
         self._on_frame = on_frame
-        self._coded = CodedVoiceTrack(voice, settings) if voice else None
+        self._on_message = on_message
+        self._coded = CodedVoiceTrack(voice, settings, riders) if voice else None
+        self._without_voice = 0  # packets so far
         self._arrived = asyncio.Event()
         self._position = 0
         self.playout = VoicePlayout()
@@ -81,7 +92,15 @@ class VoiceLine:
             await asyncio.sleep(max(0, -behind_us) / 1e6)
 
     def _on_packet(self, packet: RtpPacket) -> None:
-        self.playout.push(packet.sequence_number, packet.timestamp, packet.payload, arrival_us=clock.now_us())
+        taken = take(packet.payload)
+        if taken is not None and self._on_message is not None:
+            self._on_message(taken.message)
+        voice = taken.voice if taken is not None else packet.payload
+        if voice is None:  # nothing to be heard, and no loss either: the playout is not to know of it
+            self._without_voice += 1
+            return
+        sequence = (packet.sequence_number - self._without_voice) % (1 << 16)
+        self.playout.push(sequence, packet.timestamp, voice, arrival_us=clock.now_us())
         self._arrived.set()
 
 

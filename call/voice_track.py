@@ -1,14 +1,37 @@
-"""The track that aiortc sends: a source of sound, already coded, so that aiortc's own encoder has nothing to do."""
+"""The track that aiortc sends: a source of sound, already coded, and the messages that ride along.
 
+Messages are asked for at the moment when a packet leaves. Where nobody speaks, or the source is muted and gives
+nothing, packets are made for them, on the same clock as the voice.
+"""
+
+import asyncio
 from collections import deque
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 import av
 from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
-from mien.call.opus import MAX_KBPS, MIN_KBPS, TIME_BASE, VoiceSettings
+from mien.call import clock
+from mien.call.audio import VoiceTrack
+from mien.call.carrier_cadence import CarrierCadence
+from mien.call.opus import MAX_KBPS, MIN_KBPS, RATE_HZ, TIME_BASE, VoiceSettings
+from mien.call.opus_padding import MAX_CARRIER_BYTES, MAX_OVERHEAD_BYTES, put
 from mien.call.voice_coder import MonoSound, VoiceCoder, VoicePacket
+
+MUTED_AFTER_US: Final = 250_000  # without sound; a source that was only slow catches up before
+SILENT_PACKET: Final = bytes(
+    [9 << 3]
+)  # 20 ms of nothing, for a decoder that has heard nobody: SILK, wideband
+WAKE_S: Final = 0.2
+
+
+class Riders(Protocol):
+    """Whoever has messages for the other side."""
+
+    def board(self, now_us: int, room_bytes: int) -> bytes | None:
+        """Return the message that rides in a packet that leaves now; `None`: none, and no packet is made for it."""
 
 
 class CodedVoiceTrack(MediaStreamTrack):
@@ -16,39 +39,137 @@ class CodedVoiceTrack(MediaStreamTrack):
 
     kind = "audio"
 
-    def __init__(self, source: MediaStreamTrack, settings: VoiceSettings) -> None:
+    def __init__(
+        self, source: MediaStreamTrack, settings: VoiceSettings, riders: Riders | None = None
+    ) -> None:
         super().__init__()
         self._source = source
         self._settings = settings
+        self._riders = riders
         self._sound = MonoSound()
         self._coder: VoiceCoder | None = None
+        self._cadence = CarrierCadence()
         self._ready: deque[VoicePacket] = deque()
+        self._listening: asyncio.Task[Any] | None = None  # for the source's next frame
+        self._sound_end = 0  # position behind the newest sound
+        self._sound_us: int | None = None  # when that came
+        self._newest = VoicePacket(0, b"")  # that left
 
     def limit(self, kbps: float) -> None:
         """Keep to what the other side asks for, if that is less. Once the first packet is coded it is too late."""
         kbps = max(MIN_KBPS, min(kbps, self._settings.kbps, MAX_KBPS))
         self._settings = VoiceSettings(kbps, self._settings.frame_ms, self._settings.expected_loss_percent)
 
+    @property
+    def newest_position(self) -> int:
+        """The position of the newest packet that left, in samples at 48 kHz from the source's start."""
+        return self._newest.position
+
     async def recv(self) -> "av.Packet[Any]":  # generic in PyAV's stubs alone
-        """Return the next packet when it is due. In a pause this takes its time."""
-        while not self._ready:
-            if self.readyState != "live":
-                raise MediaStreamError
-            frame = await self._source.recv()
-            if isinstance(frame, av.AudioFrame):
-                self._take(frame)
-        return _as_av(self._ready.popleft())
+        """Return the next packet when it is due. In a pause without messages this takes its time."""
+        while True:
+            packet = await self._next_packet()
+            if packet is not None:
+                self._newest = packet
+                return _as_av(packet)
 
     def stop(self) -> None:
         """Stop the source too."""
         super().stop()
         self._source.stop()
+        if self._listening is not None:
+            self._listening.cancel()
 
-    def _take(self, frame: av.AudioFrame) -> None:
+    async def _next_packet(self) -> VoicePacket | None:
+        """Return what leaves next, `None` where something happened and yet nothing leaves."""
+        if self._ready:
+            return self._boarded(self._ready.popleft())
+        if self.readyState != "live":
+            raise MediaStreamError
+        frame = await self._next_frame()
+        if frame is None:
+            return self._packet_while_muted()
+        if not isinstance(frame, av.AudioFrame):
+            return None
+        coder = self._take(frame)
+        return None if self._ready else self._packet_in_pause(coder)
+
+    async def _next_frame(self) -> object | None:
+        """Return what the source gives next; `None` where that takes long and a packet may be due."""
+        if self._riders is None:
+            return await self._source.recv()
+        if self._listening is None:
+            self._listening = asyncio.ensure_future(self._source.recv())
+            self._listening.add_done_callback(lambda task: task.cancelled() or task.exception())
+        done, _ = await asyncio.wait({self._listening}, timeout=self._patience_s())
+        if not done:
+            return None
+        listening, self._listening = self._listening, None
+        frame: object = listening.result()
+        return frame
+
+    def _take(self, frame: av.AudioFrame) -> VoiceCoder:
         if self._coder is None:  # only now is it known what was negotiated
             self._coder = VoiceCoder(self._settings)
         for position, samples in self._sound.convert(frame):
+            self._sound_end, self._sound_us = position + len(samples), clock.now_us()
             self._ready.extend(self._coder.push(samples, position))
+        return self._coder
+
+    # --- messages ---------------------------------------------------------------------------------------------
+
+    def _boarded(self, packet: VoicePacket) -> VoicePacket:
+        """Return a packet that leaves now, with a message where there is one and its time has come."""
+        if self._riders is None or not self._cadence.may_ride(packet.position, spoken=packet.spoken):
+            return packet
+        return self._with_message(packet, voice=True) or packet
+
+    def _packet_in_pause(self, coder: VoiceCoder) -> VoicePacket | None:
+        packet = coder.pause_packet()
+        if packet is None or self._riders is None:
+            return None
+        if not self._cadence.may_ride(packet.position, spoken=False):
+            return None
+        boarded = self._with_message(packet, voice=True)
+        if boarded is not None:
+            coder.note_sent(packet)
+        return boarded
+
+    def _packet_while_muted(self) -> VoicePacket | None:
+        position = self._position_while_muted(clock.now_us())
+        if position is None or not self._cadence.may_ride(position, spoken=False):
+            return None
+        return self._with_message(VoicePacket(position, SILENT_PACKET, spoken=False), voice=False)
+
+    def _with_message(self, packet: VoicePacket, *, voice: bool) -> VoicePacket | None:
+        assert self._riders is not None
+        room = MAX_CARRIER_BYTES - MAX_OVERHEAD_BYTES - len(packet.data)
+        message = self._riders.board(clock.now_us(), room)
+        if message is None:
+            return None
+        self._cadence.note_carried(packet.position)
+        return replace(packet, data=put(packet.data, message, voice=voice))
+
+    def _position_while_muted(self, now_us: int) -> int | None:
+        """Return the position of a packet of voice that would be complete now; `None` where sound may yet come."""
+        if self._sound_us is None:
+            end = self._source.position_at(now_us) if isinstance(self._source, VoiceTrack) else None
+        elif now_us - self._sound_us < MUTED_AFTER_US:
+            end = None
+        else:
+            end = self._sound_end + (now_us - self._sound_us) * RATE_HZ // 1_000_000
+        return None if end is None else end - self._settings.frame_samples
+
+    def _patience_s(self) -> float:
+        """Return how long sound may take until something else is to be done."""
+        now_us = clock.now_us()
+        if self._sound_us is not None and now_us - self._sound_us < MUTED_AFTER_US:
+            return (self._sound_us + MUTED_AFTER_US - now_us) / 1e6
+        position = self._position_while_muted(now_us)
+        if position is None:
+            return WAKE_S
+        wait_s = self._cadence.wait(position, spoken=False) / RATE_HZ
+        return wait_s if wait_s > 0 else WAKE_S
 
 
 def _as_av(packet: VoicePacket) -> "av.Packet[Any]":

@@ -21,6 +21,7 @@ from mien.protocol.consent import ConsentKind
 from mien.protocol.control import (
     AvatarVerdict,
     Bye,
+    Carrier,
     Hello,
     OwnerProof,
     ReceiverReport,
@@ -56,7 +57,7 @@ class RawPeer:
     def on_control(self, data: bytes) -> None:
         self.control.append(parse_control(data))
 
-    def on_coefficients(self, data: bytes) -> None:
+    def on_coefficients(self, data: bytes, carrier: Carrier = Carrier.DATACHANNEL) -> None:
         pass
 
     def on_transfer(self, data: bytes) -> None:

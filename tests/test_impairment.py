@@ -15,6 +15,7 @@ from mien.bench.make_link_traces import make
 from mien.call.rendezvous import local_pair
 from mien.call.session import CallSession, Participant
 from mien.call.statistics import CallStatistics
+from mien.protocol.control import Carrier
 from mien.protocol.errors import MienError
 from mien.protocol.message import CoefficientMessage
 from tests.test_call_loopback import person, settings
@@ -207,9 +208,9 @@ class Listening(CallSession):
         super().__init__(Participant(), settings())
         self.came: list[bytes] = []
 
-    def on_coefficients(self, data: bytes) -> None:
+    def on_coefficients(self, data: bytes, carrier: Carrier = Carrier.DATACHANNEL) -> None:
         self.came.append(data)
-        super().on_coefficients(data)
+        super().on_coefficients(data, carrier)
 
 
 def test_messages_repeat_the_ones_before_once_losses_are_reported() -> None:

@@ -33,7 +33,7 @@ VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "opus-
 KBPS = (6, 8, 12, 24)
 
 
-def named(cases: str) -> Any:
+def named(cases: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", VECTORS[cases], ids=lambda case: case["name"])
 
 

@@ -19,6 +19,7 @@ from mien.call.sack_delay import (
 )
 from mien.call.video_gate import VideoGate
 from mien.call.wire_meter import Cause, Direction, WireMeter
+from mien.protocol.control import Carrier
 
 COEFFICIENT = Packet(50, reliable=False)
 LETTER = Packet(100, reliable=True)
@@ -78,7 +79,7 @@ class Inbox:
     def on_open(self) -> None:
         self.opened.set()
 
-    def on_coefficients(self, data: bytes) -> None:
+    def on_coefficients(self, data: bytes, carrier: Carrier = Carrier.DATACHANNEL) -> None:
         self.coefficients.append(data)
 
     def on_transfer(self, data: bytes) -> None:
