@@ -51,6 +51,8 @@ class MessageEncoder:
         self.frames_per_message = frames_per_message or frames_per_batch(header)
         self._past: deque[tuple[int, FaceState]] = deque(maxlen=_HISTORY_TICKS)
         self._stillness = _Stillness(round(float(header.tick_rate) * KEEP_ALIVE_SECONDS))
+        self._sent: CoefficientMessage | None = None
+        self._states: list[FaceState] = []
         self._begin(0)
         self._next_tick: int | None = None
 
@@ -106,7 +108,7 @@ class MessageEncoder:
             repeats=self._repeats,
         )
         self._stillness.moved(self._step_index, self._values[-1], tracked=tracked[-1])
-        return message.serialize(self._tables)
+        return self._serialized(message)
 
     def _begin(self, tick: int) -> None:
         """Begin a message; what it repeats is chosen first, because its own frames are predicted from it."""
@@ -114,10 +116,10 @@ class MessageEncoder:
         self._step_index = int(self.quality)
         self._chooser = FrameChooser(self._tables, self._step_index)
         self._values: list[list[int]] = []
-        self._states: list[FaceState] = []
+        self._states = []
         self._targets: list[NDArray[np.float64]] = []
         repeated = self._past_states(self.repeats, tick)
-        self._repeats = self.repeats if repeated else None
+        self._repeats: Repeats | None = self.repeats if repeated else None
         for state in repeated:
             target = to_steps(state, self._header.rest_pose, self._step_index)
             self._values.append(self._chooser.choose(target, repeat=True))
@@ -132,14 +134,24 @@ class MessageEncoder:
         return found if len(found) == repeats.count else []
 
     def _keep_alive(self, values: list[int]) -> bytes:
-        return CoefficientMessage(
+        message = CoefficientMessage(
             stream=self._header.stream,
             first_tick=self._first_tick % TICK_MODULUS,
             step_index=self._step_index,
             values=np.array([values], np.int16),
             tracked=(self._stillness.tracked,),
             still=True,
-        ).serialize(self._tables)
+        )
+        return self._serialized(message)
+
+    @property
+    def sent(self) -> "Batch | None":
+        """What the other side is to read in the latest message: for a bench that compares both sides."""
+        return None if self._sent is None else _batch_of(self._sent, self._header, self._first_tick)
+
+    def _serialized(self, message: CoefficientMessage) -> bytes:
+        self._sent = message
+        return message.serialize(self._tables)
 
 
 class _Stillness:
@@ -212,15 +224,7 @@ class MessageDecoder:
             raise WireError(f"message belongs to stream {message.stream}, expected {self._header.stream}")
         first = self._extend(message.first_tick)
         self._newest_tick = max(first, self._newest_tick or 0)
-        coefficients = from_steps(message.values, self._header.rest_pose, message.step_index)
-        states = tuple(
-            FaceState.from_coefficients(row, tracked=tracked)
-            for row, tracked in zip(coefficients, message.tracked, strict=True)
-        )
-        new = len(states) - message.frame_count
-        ticks = [first + offset for offset in message.repeats.offsets] if message.repeats else []
-        history = tuple((tick, state) for tick, state in zip(ticks, states[:new], strict=True) if tick >= 0)
-        return Batch(first, states[new:], history, message.still)
+        return _batch_of(message, self._header, first)
 
     def _extend(self, low: int) -> int:
         """Return the tick nearest to the newest one whose low 16 bits are `low`; never negative."""
@@ -230,3 +234,16 @@ class MessageDecoder:
         if offset > TICK_MODULUS // 2 and self._newest_tick + offset >= TICK_MODULUS:
             offset -= TICK_MODULUS
         return self._newest_tick + offset
+
+
+def _batch_of(message: CoefficientMessage, header: StreamHeader, first: int) -> Batch:
+    """Return what a message says whose first new frame is at tick `first`."""
+    coefficients = from_steps(message.values, header.rest_pose, message.step_index)
+    states = tuple(
+        FaceState.from_coefficients(row, tracked=tracked)
+        for row, tracked in zip(coefficients, message.tracked, strict=True)
+    )
+    new = len(states) - message.frame_count
+    ticks = [first + offset for offset in message.repeats.offsets] if message.repeats else []
+    history = tuple((tick, state) for tick, state in zip(ticks, states[:new], strict=True) if tick >= 0)
+    return Batch(first, states[new:], history, message.still)
