@@ -140,7 +140,7 @@ def test_a_face_crosses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["den", "--carrier", "audio"], "not there yet"),
+        (["den", "--carrier", "audio", "--no-audio"], "leave out --no-audio"),
         (["two words"], "neither an address"),
         (["den", "--no-audio", "--mute"], "leave one out"),
         (["den", "--show"], "--input camera"),

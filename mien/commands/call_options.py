@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+from mien.call.carrier_choice import CarrierWish
 from mien.call.face_view import ViewSettings
 from mien.call.opus import MAX_KBPS, MIN_KBPS, VoiceSettings
 from mien.call.peer import Addresses, IceServer
@@ -43,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repeat", action="store_true", help="begin a clip again at its end (default: hang up)"
     )
     face.add_argument(
-        "--carrier", choices=["datachannel", "audio"], default="datachannel", help="default: datachannel"
+        "--carrier",
+        choices=[wish.value for wish in CarrierWish],
+        default=CarrierWish.AUTO.value,
+        help="how your face travels: audio (in the packets of your voice, also while you are muted; cheaper and "
+        "sooner there), datachannel, or auto (audio where that works; default)",
     )
     face.add_argument(
         "--allow-video",
@@ -109,9 +114,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_options(options: argparse.Namespace) -> None:
     """Refuse what cannot be. Raises `MienError`."""
-    if options.carrier == "audio":
+    if options.carrier == CarrierWish.AUDIO and options.no_audio:
         raise MienError(
-            "--carrier audio is not there yet: leave the option out, and the data channel is used"
+            "--carrier audio needs the voice's packets: leave out --no-audio, or take another carrier"
         )
     for name, low, high in (
         ("seconds", 0.1, 86_400),
@@ -147,6 +152,7 @@ def call_settings(options: argparse.Namespace, url: str) -> CallSettings:
         ice_servers=tuple(IceServer(server, options.ice_user, password) for server in options.ice_server),
         allow_video=options.allow_video,
         audio=not options.no_audio,
+        carrier=CarrierWish(options.carrier),
         voice=VoiceSettings(kbps=options.voice_kbps, frame_ms=options.voice_frame_ms),
         record=options.record,
         cache_folder=None if options.no_cache else cache_folder() / "avatars",
