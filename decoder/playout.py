@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.decoder.concealment import conceal, smooth
-from mien.decoder.sender_clock import SECOND_US, Arrival, SenderClock
+from mien.decoder.heard_ticks import HeardTicks
+from mien.decoder.sender_clock import SECOND_US, Arrival, ClockSettings, SenderClock
 from mien.protocol.codec import Batch
 from mien.protocol.errors import WireError
-from mien.protocol.history import HISTORY_STRIDE
+from mien.protocol.repeats import MAX_STRIDE, REPEAT_STRIDE
 from mien.protocol.state import EXPRESSION_COUNT, FaceState
 from mien.protocol.stream import StreamHeader
 
+UNSEEN_US: Final = 10_000  # a picture that is so much older than it should be only moves more slowly
 MAX_TICKS: Final = 256  # buffered; when nobody asks for pictures, the oldest go
 
 
@@ -41,23 +43,29 @@ class Status(IntEnum):
 class PlayoutSettings:
     """How the playout behaves; all in microseconds but `slew_ppm`.
 
-    The defaults show a frame 246 ms after its stamp at the most favourable path: 200 ms until the next batch of
-    6 frames at 30 Hz is complete, the margin, and half a display frame; the first frame of a batch and the
-    last are equally old when they are shown.
+    With the defaults a frame is shown 215 ms after its stamp where messages hold 6 frames at 30 Hz and the path takes
+    no time: 200 ms until the next batch is complete, and the margin. Messages every 80 ms, which hold two or three
+    frames as the ticks fall, make 129 ms of it. Jitter comes on top, and so does what repeats reach back.
     """
 
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("!B9I")
-    VERSION: ClassVar[int] = 1
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("!B12I")
+    LAYOUT_1: ClassVar[struct.Struct] = struct.Struct("!B9I")
+    VERSION: ClassVar[int] = 2
     MAX: ClassVar[int] = 60_000_000
-    margin_us: int = 40_000  # waited beyond a batch's span, for jitter
-    window_us: int = 10_000_000  # how long the fastest batch sets the clock
-    slew_ppm: int = 20_000  # how fast the clock is corrected while the face moves
-    jump_us: int = 60_000  # from where on it is corrected at once
+    margin_us: int = 15_000  # waited beyond what the batches of the last seconds needed
+    window_us: int = 10_000_000  # how long they are remembered
+    slew_ppm: int = 20_000  # how fast the wait becomes shorter while the face moves
+    jump_us: int = 60_000  # what is too long by more becomes shorter five times as fast
     bridge_us: int = 550_000  # gaps up to this are interpolated once their end is known
     hold_us: int = 400_000  # the last state is held this long
     ease_us: int = 900_000  # then the expression goes to neutral over this
     blend_us: int = 180_000  # over which a picture finds back to what arrives
     lost_us: int = 3_000_000  # from when on the connection is called lost
+    most_delay_us: int = (
+        1_500_000  # waited at most, for jitter and for repeats; new frames are waited for anyway
+    )
+    still_us: int = 2_500_000  # how long a face that is said to be at rest is, without another word
+    late_us: int = 150_000  # so long a batch is late, and not lost, where all that was sent lately has come
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -66,18 +74,30 @@ class PlayoutSettings:
                 raise WireError(f"playout setting {field.name} is {value}, expected 0 to {self.MAX}")
 
     def serialize(self) -> bytes:
-        """Return the 37 bytes: version, then the fields in order, u32 each, big-endian."""
+        """Return the 49 bytes: version, then the fields in order, u32 each, big-endian."""
         return self.LAYOUT.pack(self.VERSION, *(getattr(self, field.name) for field in fields(self)))
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read settings. Raises `WireError`."""
-        if len(data) != cls.LAYOUT.size:
-            raise WireError(f"playout settings are {len(data)} bytes, expected {cls.LAYOUT.size}")
-        version, *values = cls.LAYOUT.unpack(data)
-        if version != cls.VERSION:
+        """Read settings. Those of version 1 end with `lost_us`, and meant another clock. Raises `WireError`."""
+        layout = cls.LAYOUT_1 if data[:1] == b"\x01" else cls.LAYOUT
+        if len(data) != layout.size:
+            raise WireError(f"playout settings are {len(data)} bytes, expected {layout.size}")
+        version, *values = layout.unpack(data)
+        if version not in (1, cls.VERSION):
             raise WireError(f"playout settings have version {version}, expected {cls.VERSION}")
         return cls(*values)
+
+    @property
+    def clock(self) -> ClockSettings:
+        """What the clock is to know of them."""
+        return ClockSettings(
+            margin_us=self.margin_us,
+            window_us=self.window_us,
+            slew_ppm=self.slew_ppm,
+            jump_us=self.jump_us,
+            most_delay_us=self.most_delay_us,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,17 +144,15 @@ class Playout:
         rest_pose = (np.array(header.rest_pose) / 1000).astype(np.float32)
         self._rest = FaceState(rest_pose, np.zeros(EXPRESSION_COUNT, np.float32), tracked=False)
         self._blink = np.zeros(EXPRESSION_COUNT, np.float32) if blink is None else blink
-        self._clock = SenderClock(
-            header.tick_rate,
-            margin_us=self.settings.margin_us,
-            window_us=self.settings.window_us,
-            slew_ppm=self.settings.slew_ppm,
-            jump_us=self.settings.jump_us,
-        )
+        self._clock = SenderClock(header.tick_rate, self.settings.clock)
+        self._heard = HeardTicks()
         self._bridge_ticks = self.settings.bridge_us * header.tick_rate / SECOND_US
         self._ticks: list[int] = []  # sorted
         self._states: dict[int, FaceState] = {}
-        self._coarse: set[int] = set()  # the ticks among them that come from a repeat
+        self._coarse: set[int] = set()  # those of them that are known from a repeat only
+        self._strides: dict[int, int] = {}  # of those that were repeated: how many ticks from one to the next
+        self._still: set[int] = set()  # those of them that hold until something else is said
+        self._at_rest = False  # whether the newest batch says that the face is at rest
         self._untracked_since: int | None = None  # the first tick of the present row without a face
         self._seen: FaceState | None = None  # the newest state at or before the position with a face
         self._render_us: int | None = None
@@ -145,30 +163,91 @@ class Playout:
         self._blend = np.zeros(0, np.float32)  # added to the state at `_blend_from_us`, fading
         self._blend_from_us = 0
 
+    @property
+    def offset_us(self) -> int | None:
+        """What is added to a tick's media time, tick / rate, to get the time when it is shown; None: not known."""
+        return self._clock.offset_us if self._clock.started else None
+
+    def wait_at_least(self, floor_us: int | None) -> None:
+        """Let `offset_us` be at least this, for something that is to be heard with the face; None: as it comes."""
+        offset_us = self.offset_us
+        self._clock.wait_at_least(floor_us)
+        if offset_us is not None:
+            self._step_back(self._clock.offset_us - offset_us)
+
     def push(self, batch: Batch, *, arrival_us: int) -> None:
         """Take a batch. Late, repeated, reordered and stray ones are dealt with, and counted."""
         self.counts.batches += 1
-        last_tick = batch.first_tick + len(batch.states) - 1
-        # What a batch repeats is shown where its first telling was lost, so the picture must wait for it.
-        oldest = min([batch.first_tick, *(tick for tick, _ in batch.history)])
-        match self._clock.on_batch(last_tick, last_tick + 1 - oldest, arrival_us):
+        offset_us = self.offset_us
+        match self._time(batch, arrival_us):
             case Arrival.OUTLIER:
                 self.counts.outliers += 1
                 return
             case Arrival.NEW_TIMELINE:
                 self.counts.new_timelines += 1
                 self._start_over()
+        if offset_us is not None:
+            self._step_back(self._clock.offset_us - offset_us)
+        if self._at_rest:
+            self._heard.add_up_to(batch.first_tick - 1)
+        self._take_repeats(batch)
+        for tick, state in enumerate(batch.states, batch.first_tick):
+            self._take_new(tick, state, still=batch.still)
+        self._at_rest = batch.still
+
+    def _time(self, batch: Batch, arrival_us: int) -> Arrival:
+        """Tell the clock about a batch, unless that says nothing new: when a copy comes means nothing."""
+        last_tick = batch.first_tick + len(batch.states) - 1
+        if all(tick in self._heard for tick in range(batch.first_tick, last_tick + 1)):
+            return Arrival.IN_TIME
+        reaches = [len(batch.states), *self._reaches_of_repeats(batch, last_tick)]
+        return self._clock.on_batch(last_tick, reaches, arrival_us)
+
+    def _reaches_of_repeats(self, batch: Batch, last_tick: int) -> list[int]:
+        """Return for each repeat how far before `last_tick` the picture must wait for it, to move on to it.
+
+        That is the tick before it; where that one is lost too, because of the stride of the repeats, the last one
+        that is there.
+        """
+        reaches = []
+        stride = _stride(batch)
+        for tick, _ in batch.history:
+            known = None if tick in self._heard else self._heard.before(tick)
+            moved_from = known if known is not None and tick - known <= stride else tick - 1
+            reaches.append(last_tick - moved_from)
+        return reaches
+
+    def _take_repeats(self, batch: Batch) -> None:
+        stride = _stride(batch)
         for tick, state in batch.history:
+            self._heard.add(tick)
             if tick not in self._states and not self._is_past(tick):
                 self._insert(tick, state)
                 self._coarse.add(tick)
-        for tick, state in enumerate(batch.states, batch.first_tick):
-            if tick in self._coarse and tick in self._states:
-                self._states[tick] = state
-                self._smooth_over = True
-            else:
-                self._insert(tick, state)
-            self._coarse.discard(tick)
+            if tick in self._states:
+                self._strides[tick] = stride
+
+    def _take_new(self, tick: int, state: FaceState, *, still: bool) -> None:
+        self._heard.add(tick)
+        if tick in self._coarse and tick in self._states:
+            self._states[tick] = state
+            self._smooth_over = True
+        elif still and self._is_news(tick):
+            self._insert(tick, state)
+        elif self._is_past(tick):
+            self.counts.late_ticks += 1
+        else:
+            self._insert(tick, state)
+        self._coarse.discard(tick)
+        if still and tick in self._states:
+            self._still.add(tick)
+
+    def _step_back(self, longer_us: int) -> None:
+        """The wait has perhaps become longer: then show the same moment for longer, from where the picture is now."""
+        if longer_us > 0 and self._render_us is not None and self._position is not None:
+            self._position = self._clock.position(self._render_us)
+        if longer_us > UNSEEN_US:
+            self._smooth_over = True
 
     def state_at(self, render_us: int) -> Shown:
         """Return what to show at a time. Times that go backwards count as the latest one so far."""
@@ -194,9 +273,6 @@ class Playout:
         if tick in self._states:
             self.counts.repeated_ticks += 1
             return
-        if self._is_past(tick):
-            self.counts.late_ticks += 1
-            return
         if self._position is not None:
             following = bisect.bisect_right(self._ticks, self._position)
             if following == len(self._ticks) or tick < self._ticks[following]:
@@ -210,13 +286,23 @@ class Playout:
     def _is_past(self, tick: int) -> bool:
         return self._position is not None and tick < self._position.__floor__()
 
+    def _is_news(self, tick: int) -> bool:
+        """Whether nothing that is known between a tick and the position says otherwise since."""
+        if self._position is None:
+            return True
+        following = bisect.bisect_right(self._ticks, self._position)
+        return following == 0 or self._ticks[following - 1] < tick
+
     def _drop_first(self) -> None:
         """Drop the oldest tick. Over a gap that nothing bridges the picture must find its way smoothly."""
         tick = self._ticks.pop(0)
         del self._states[tick]
         self._coarse.discard(tick)
-        if self._ticks and self._ticks[0] - tick > self._bridge_ticks:
+        self._strides.pop(tick, None)
+        bridged = self._ticks and self._ticks[0] - tick <= self._bridge_ticks
+        if self._ticks and (tick in self._still or not bridged):
             self._smooth_over = True
+        self._still.discard(tick)
 
     def _discard_before(self, position: Fraction) -> None:
         """Drop what lies before the position, but for the newest tick of it."""
@@ -238,32 +324,51 @@ class Playout:
         if not self._ticks:
             return Shown(self._rest, Status.WAITING, None), False
         first = self._ticks[0]
-        if position < first:  # the timeline has only begun
-            return Shown(self._states[first], self._status_of(first), position), True
+        if position < first:  # the timeline has only begun, or was set back
+            return Shown(self._states[first], self._status_of(first), Fraction(first)), True
         following = self._ticks[1] if len(self._ticks) > 1 else None
-        left = self._states[first]
-        if not left.tracked:
-            # What an untracked tick itself says is only a repetition, and not one of the message before.
-            seen = self._seen or left
-            held = FaceState(seen.pose, seen.expression, tracked=False)
-            since = first if self._untracked_since is None else self._untracked_since
-            gap_us = self._age_us(position, first)
-            status = self._gap_status(gap_us) if gap_us and following is None else Status.UNTRACKED
-            return Shown(self._concealed(held, self._age_us(position, since)), status, position), False
+        if not self._states[first].tracked:
+            return self._untracked(position, first, following), False
+        if first in self._still:
+            return self._at_rest_since(position, first), following is not None
         if following is not None and following - first <= self._bridge_ticks:
-            right = self._states[following]
-            weight = np.float32((position - first) / (following - first)) if right.tracked else np.float32(0)
-            whole = following - first == 1 or position == first or self._is_repeat(first, following)
-            status = Status.LIVE if whole else Status.CONCEALED
-            return Shown(_interpolate(left, right, weight), status, position), True
+            return self._between(position, first, following), True
+        return self._after(position, first, following)
+
+    def _untracked(self, position: Fraction, first: int, following: int | None) -> Shown:
+        # What an untracked tick itself says is only a repetition, and not one of the message before.
+        seen = self._seen or self._states[first]
+        held = FaceState(seen.pose, seen.expression, tracked=False)
+        since = first if self._untracked_since is None else self._untracked_since
+        gap_us = self._silence_us(position, first)
+        status = self._gap_status(gap_us) if gap_us and following is None else Status.UNTRACKED
+        return Shown(self._concealed(held, self._age_us(position, since)), status, position)
+
+    def _at_rest_since(self, position: Fraction, first: int) -> Shown:
+        """Show what holds until something else is said; also up to a tick that is there already."""
+        silence_us = self._silence_us(position, first)
+        status = self._gap_status(self._age_us(position, first)) if silence_us else Status.LIVE
+        return Shown(self._concealed(self._states[first], silence_us), status, position)
+
+    def _between(self, position: Fraction, first: int, following: int) -> Shown:
+        left, right = self._states[first], self._states[following]
+        weight = np.float32((position - first) / (following - first)) if right.tracked else np.float32(0)
+        whole = following - first == 1 or position == first or self._is_repeat(first, following)
+        status = Status.LIVE if whole else Status.CONCEALED
+        return Shown(_interpolate(left, right, weight), status, position)
+
+    def _after(self, position: Fraction, first: int, following: int | None) -> tuple[Shown, bool]:
+        """Show what comes after the last tick that is known, or before a gap that nothing bridges."""
         age_us = self._age_us(position, first)
-        if age_us == 0:
-            return Shown(left, Status.LIVE, position), True
-        return Shown(self._concealed(left, age_us), self._gap_status(age_us), position), False
+        held = self._concealed(self._states[first], age_us)
+        late = following is None and age_us <= self.settings.late_us and self._heard.whole
+        if age_us == 0 or late:
+            return Shown(held, Status.LIVE, Fraction(first)), True
+        return Shown(held, self._gap_status(age_us), position), age_us <= self.settings.hold_us
 
     def _is_repeat(self, first: int, following: int) -> bool:
         """Whether what lies between two ticks was left out by a repeat on purpose, to be interpolated."""
-        return following - first <= HISTORY_STRIDE and bool(self._coarse & {first, following})
+        return following - first <= max(self._strides.get(first, 0), self._strides.get(following, 0))
 
     def _status_of(self, tick: int) -> Status:
         return Status.LIVE if self._states[tick].tracked else Status.UNTRACKED
@@ -273,6 +378,11 @@ class Playout:
 
     def _age_us(self, position: Fraction, tick: int) -> int:
         return int((position - tick) * SECOND_US / self._tick_rate)
+
+    def _silence_us(self, position: Fraction, tick: int) -> int:
+        """Return how long nothing is known after a tick; a face at rest is known for a while."""
+        age_us = self._age_us(position, tick)
+        return max(0, age_us - self.settings.still_us) if tick in self._still else age_us
 
     def _concealed(self, held: FaceState, age_us: int) -> FaceState:
         settings = self.settings
@@ -298,6 +408,10 @@ class Playout:
         self._ticks.clear()
         self._states.clear()
         self._coarse.clear()
+        self._strides.clear()
+        self._still.clear()
+        self._heard = HeardTicks()
+        self._at_rest = False
         self._position = None
         self._untracked_since = None
         self._smooth_over = True
@@ -309,3 +423,10 @@ def _interpolate(left: FaceState, right: FaceState, weight: np.float32) -> FaceS
         left.expression + (right.expression - left.expression) * weight,
         left.tracked,
     )
+
+
+def _stride(batch: Batch) -> int:
+    """Return how many ticks lie from one of a batch's repeats to the next."""
+    ticks = sorted(tick for tick, _ in batch.history)
+    apart = ([*ticks, batch.first_tick][1] - ticks[0]) if ticks else 0
+    return apart if 1 <= apart <= MAX_STRIDE else REPEAT_STRIDE

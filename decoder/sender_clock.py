@@ -1,28 +1,36 @@
 """Which moment of the sender's ticks to show now: a mapping learned from when batches arrive.
 
-Tick n stands for the media time n / tick_rate. A batch whose last tick has media time m and that arrives at a
-came over a path of delay a - m (the two clocks share no zero, so only differences of it mean something). The
-smallest delay of the last seconds is the path without queues; the picture shows media time m at
+Tick n stands for the media time n / tick_rate; the picture shows media time m at m + offset. To move on from
+tick n - 1 the picture needs tick n, so a batch whose oldest wanted tick is n and that arrives at a needs
 
-    m + smallest delay + the span of a batch + a margin
+    offset >= a - media time of (n - 1) = delay + reach
 
-because the ticks right after m arrive only when the next batch is complete. Integers throughout: a replay
-that feeds the same arrivals and render times gets the same positions to the bit.
+where the delay, a - media time of its last tick, is the network's doing (the two clocks share no zero: only
+differences of it mean something), and the reach, from its last tick back to n - 1, is how the message is made: its
+new frames, and what it repeats. The offset goes to the largest need of the last seconds and a small margin. Of a
+delay that stands alone among many only the part that others share counts, and what arrives behind a message that
+was late, faster than it was taken, is that same event and no second one: else every queue that drains would count
+as many. A reach counts at once and wholly, because no chance makes it.
+
+Up the offset goes at once, down slowly while the face moves. Integers throughout: a replay that feeds the same
+arrivals and render times gets the same positions to the bit.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from fractions import Fraction
 from typing import Final
 
-MAX_ARRIVALS: Final = 128
+MAX_ARRIVALS: Final = 192
 SECOND_US: Final = 1_000_000
 # A batch this far from the others is of another timeline: the sender was suspended, or lies.
 OUTLIER_US: Final = 2_000_000
-# How many batches must say that the path's delay changed before it is believed.
-AGREEING_BATCHES: Final = 4
+SHARE_OF_STRAYS: Final = 25  # one event in so many may be late alone
+FEW_EVENTS: Final = 8  # from so many on the first of them
+AGREEING_BATCHES: Final = 4  # so many in a second say how long the path is now
+HURRY_FACTOR: Final = 5  # so much faster the offset goes down while it is far too large
 
 
 class Arrival(Enum):
@@ -34,30 +42,35 @@ class Arrival(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ClockSettings:
+    """What a playout wants of its clock, in microseconds but for `slew_ppm`; see `PlayoutSettings`."""
+
+    margin_us: int
+    window_us: int
+    slew_ppm: int
+    jump_us: int
+    most_delay_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Sample:
     arrival_us: int
     delay_us: int
-    ticks: int
+    reach_us: int
+    behind: bool  # it came right behind a late one
 
 
 class SenderClock:
     """Maps render times to positions on the sender's ticks."""
 
-    def __init__(
-        self, tick_rate: Fraction, *, margin_us: int, window_us: int, slew_ppm: int, jump_us: int
-    ) -> None:
-        """Take the playout's settings.
-
-        `window_us`: how long the smallest delay is remembered. `slew_ppm`: how fast the mapping may move while
-        the face moves. `jump_us`: from where on it moves at once (the caller smooths the picture).
-        """
+    def __init__(self, tick_rate: Fraction, settings: ClockSettings) -> None:
         self._tick_rate = tick_rate
-        self._margin_us = margin_us
-        self._window_us = window_us
-        self._slew_ppm = slew_ppm
-        self._jump_us = jump_us
+        self._settings = settings
         self._samples: deque[_Sample] = deque(maxlen=MAX_ARRIVALS)
         self._outliers: list[_Sample] = []
+        self._newest: tuple[int, int] | None = None  # arrival and last tick of the newest sample
+        self._floor_us: int | None = None
+        self._target_us = 0
         self._offset_us: int | None = None  # media time m is shown at m + offset
 
     @property
@@ -66,53 +79,113 @@ class SenderClock:
         return self._offset_us is not None
 
     @property
+    def offset_us(self) -> int:
+        """What is added to a media time to get the time when it is shown. Only once started."""
+        assert self._offset_us is not None, "offset before the first batch"
+        return self._offset_us
+
+    @property
     def target_us(self) -> int:
-        """Where the offset goes: the smallest delay, a batch's span, the margin. Only once started."""
-        smallest = min(s.delay_us for s in self._samples)
-        span = max(s.ticks for s in self._samples)
-        return smallest + self.media_us(span) + self._margin_us
+        """Where the offset goes. Only once started."""
+        return self._target_us
 
     def media_us(self, tick: int) -> int:
         """Return the media time of a tick, rounded down."""
         return tick * SECOND_US * self._tick_rate.denominator // self._tick_rate.numerator
 
-    def on_batch(self, last_tick: int, ticks: int, arrival_us: int) -> Arrival:
-        """Learn from a batch of `ticks` ticks that ends with `last_tick`."""
-        sample = _Sample(arrival_us, arrival_us - self.media_us(last_tick), ticks)
-        if self._offset_us is None:
-            self._samples.append(sample)
-            self._offset_us = self.target_us
-            return Arrival.IN_TIME
-        distance = sample.delay_us - min(s.delay_us for s in self._samples)
-        if abs(distance) > OUTLIER_US:
-            return self._on_outlier(sample, late=distance > 0)
+    def wait_at_least(self, floor_us: int | None) -> None:
+        """Let the offset be at least this, as far as `most_delay_us` allows."""
+        self._floor_us = floor_us
+        if self.started:
+            self._aim()
+
+    def on_batch(self, last_tick: int, reaches: Sequence[int], arrival_us: int) -> Arrival:
+        """Learn from a batch that ends with `last_tick`.
+
+        `reaches`: from `last_tick` back to what must have been shown before, in ticks. The first is that of the
+        new frames; the others, of repeats, count as far as `most_delay_us` goes.
+        """
+        delay_us = arrival_us - self.media_us(last_tick)
+        reach_us = self._reach_us(reaches)
+        if self._samples and abs(delay_us - self._shortest_us) > OUTLIER_US:
+            return self._on_outlier(_Sample(arrival_us, delay_us, reach_us, behind=False))
         self._outliers.clear()
-        self._samples.append(sample)
-        self._forget(lambda s: s.arrival_us >= arrival_us - self._window_us)
-        self._believe_longer_path(arrival_us)
+        self._learn(_Sample(arrival_us, delay_us, reach_us, self._is_behind(last_tick, arrival_us)))
+        self._newest = arrival_us, last_tick
         return Arrival.IN_TIME
 
     def advance(self, elapsed_us: int, *, moving: bool) -> bool:
-        """Let the offset follow its target; return whether it made a jump to be smoothed.
+        """Let the offset go down to its target; return whether it made a jump to be smoothed.
 
-        `moving`: the face is shown in motion, so that small corrections must be slow.
+        `moving`: the face is shown in motion, so that it must go slowly.
         """
-        assert self._offset_us is not None, "advance before the first batch"
-        error = self.target_us - self._offset_us
-        if abs(error) > self._jump_us or not moving:
-            self._offset_us += error
-            return abs(error) > self._jump_us
-        step = elapsed_us * self._slew_ppm // 1_000_000
-        self._offset_us += max(-step, min(step, error))
-        return False
+        excess_us = self.offset_us - self._target_us
+        if excess_us <= 0:
+            return False
+        step_us = excess_us
+        if moving:
+            slew_ppm = self._settings.slew_ppm * (HURRY_FACTOR if excess_us > self._settings.jump_us else 1)
+            step_us = min(excess_us, elapsed_us * slew_ppm // SECOND_US)
+        self._offset_us = self.offset_us - step_us
+        return not moving
 
     def position(self, render_us: int) -> Fraction:
         """Return the position at a render time, in ticks. Only once started."""
-        assert self._offset_us is not None, "position before the first batch"
-        return (render_us - self._offset_us) * self._tick_rate / SECOND_US
+        return (render_us - self.offset_us) * self._tick_rate / SECOND_US
 
-    def _on_outlier(self, sample: _Sample, *, late: bool) -> Arrival:
+    @property
+    def _shortest_us(self) -> int:
+        return min(s.delay_us for s in self._samples)
+
+    @property
+    def _path_us(self) -> int:
+        """The path without queues, as far as is known: where it has become longer, that of the last second."""
+        since_us = self._samples[-1].arrival_us - SECOND_US
+        recent = [s.delay_us for s in self._samples if s.arrival_us >= since_us]
+        return min(recent) if len(recent) >= AGREEING_BATCHES else self._shortest_us
+
+    def _reach_us(self, reaches: Sequence[int]) -> int:
+        new_us, *repeats_us = (self.media_us(reach) for reach in reaches)
+        most_us = self._settings.most_delay_us - self._settings.margin_us
+        return max([new_us, *(us for us in repeats_us if us <= most_us)])
+
+    def _is_behind(self, last_tick: int, arrival_us: int) -> bool:
+        """Whether a batch came in at most three quarters of the time in which its frames were taken."""
+        if self._newest is None:
+            return False
+        before_us, before_tick = self._newest
+        return 4 * (arrival_us - before_us) < 3 * (self.media_us(last_tick) - self.media_us(before_tick))
+
+    def _learn(self, sample: _Sample) -> None:
+        self._samples.append(sample)
+        while self._samples[0].arrival_us < sample.arrival_us - self._settings.window_us:
+            self._samples.popleft()
+        self._aim()
+
+    def _aim(self) -> None:
+        """Set the target, and the offset where it is below."""
+        margin_us, believed_us = self._settings.margin_us, self._believed_delay_us()
+        need_us = max(min(s.delay_us, believed_us) + s.reach_us for s in self._samples) + margin_us
+        longest_us = max(s.reach_us for s in self._samples) + margin_us
+        most_us = self._path_us + max(self._settings.most_delay_us, longest_us)
+        if self._floor_us is not None:
+            need_us = max(need_us, self._floor_us)
+        self._target_us = min(need_us, most_us)
+        if self._offset_us is None or self._offset_us < self._target_us:
+            self._offset_us = self._target_us
+
+    def _believed_delay_us(self) -> int:
+        """Return the largest delay that is no stray one: of the last seconds, or of two events in the last one."""
+        heads = [s for s in self._samples if not s.behind] or list(self._samples)
+        delays = sorted((s.delay_us for s in heads), reverse=True)
+        strays = (len(delays) + SHARE_OF_STRAYS - FEW_EVENTS) // SHARE_OF_STRAYS
+        since_us = self._samples[-1].arrival_us - SECOND_US
+        recent = sorted((s.delay_us for s in heads if s.arrival_us >= since_us), reverse=True)
+        return max(delays[strays], recent[1] if len(recent) > 1 else delays[-1])
+
+    def _on_outlier(self, sample: _Sample) -> Arrival:
         """One stray batch is left out; a row of them that agree is a new timeline."""
+        late = sample.delay_us > self._shortest_us
         if self._outliers and abs(sample.delay_us - self._outliers[-1].delay_us) > OUTLIER_US // 4:
             self._outliers.clear()
         self._outliers.append(sample)
@@ -123,18 +196,6 @@ class SenderClock:
             return Arrival.OUTLIER
         self._outliers.clear()
         self._samples.clear()
-        self._samples.append(sample)
-        self._offset_us = self.target_us
+        self._newest = self._offset_us = self._floor_us = None
+        self._learn(sample)
         return Arrival.NEW_TIMELINE
-
-    def _believe_longer_path(self, now_us: int) -> None:
-        """When every batch of the last second came later than the margin allows, the path has changed."""
-        recent = [s for s in self._samples if s.arrival_us >= now_us - SECOND_US]
-        if len(recent) < AGREEING_BATCHES:
-            return
-        if min(s.delay_us for s in recent) > min(s.delay_us for s in self._samples) + self._margin_us:
-            self._forget(lambda s: s.arrival_us >= now_us - SECOND_US)
-
-    def _forget(self, keep: Callable[[_Sample], bool]) -> None:
-        kept = [s for s in self._samples if keep(s)]
-        self._samples = deque(kept, maxlen=MAX_ARRIVALS)

@@ -18,6 +18,7 @@ from mien.protocol.stream import StreamHeader, TrackerId
 TICK_US = Fraction(1_000_000, 30)
 START_US = 5_000_000_000  # the receiver's clock when the sender's tick 0 happens
 PATH_US = 30_000
+AGE_US = PATH_US + 200_000 + 15_000  # path, batch, margin
 BLINK = np.full(30, 0.25, np.float32)
 
 
@@ -99,7 +100,7 @@ def test_waits_then_plays_every_tick_at_a_constant_age() -> None:
     assert {s.status for _, s in live} == {Status.LIVE}
     ages = [lag_us(t, s) for t, s in live]
     assert max(ages) - min(ages) < 2  # no drift
-    assert ages[0] == pytest.approx(PATH_US + 200_000 + 40_000, abs=2)  # path, batch, margin: under 300 ms
+    assert ages[0] == pytest.approx(AGE_US, abs=2)
 
 
 def test_waits_in_the_rest_pose() -> None:
@@ -133,26 +134,59 @@ def test_other_tick_rates(rate: Fraction) -> None:
         shown = playout.state_at(arrival_us)
     assert shown.tick is not None
     # At the arrival of tick 29: three ticks and the margin behind.
-    assert float(shown.tick) == pytest.approx(29 - 3 - 0.04 * float(rate), abs=0.001)
+    assert float(shown.tick) == pytest.approx(29 - 3 - 0.015 * float(rate), abs=0.001)
 
 
-def test_jitter_within_the_margin_is_invisible() -> None:
+def test_jitter_makes_it_wait_longer_and_is_invisible_then() -> None:
+    for seed in range(4):
+        jitter = random.Random(seed)
+        shaken = deliver(batches(100), delay_us=lambda b, jitter=jitter: PATH_US + jitter.randrange(80_000))  # type: ignore[misc]
+        pictures = play(Playout(make_header()), shaken, until_us=19_900_000)
+        settled = [(t, s) for t, s in pictures if t > 3_000_000]
+        assert {s.status for _, s in settled} == {Status.LIVE}
+        assert max(lag_us(t, s) for t, s in settled) < AGE_US + 82_000
+        assert largest_step(settled) < 0.02
+
+
+def test_it_waits_less_when_the_jitter_is_over_and_nobody_sees_it() -> None:
     jitter = random.Random(2)
     calm = deliver(
-        batches(40), delay_us=lambda b: PATH_US + (0 if b.first_tick < 12 else jitter.randrange(39_000))
+        batches(150), delay_us=lambda b: PATH_US + (jitter.randrange(80_000) if b.first_tick < 300 else 0)
     )
-    pictures = play(Playout(make_header()), calm, until_us=7_900_000)
-    assert {s.status for _, s in pictures} == {Status.WAITING, Status.LIVE}
-    assert largest_step(pictures) < 0.0055
+    pictures = play(Playout(make_header()), calm, until_us=29_900_000)
+    ages = {t // 1_000_000: lag_us(t, s) for t, s in pictures if s.tick is not None}
+    assert ages[9] > AGE_US + 45_000  # while it lasts, and for ten seconds more
+    assert ages[19] > AGE_US + 45_000
+    assert ages[29] == pytest.approx(AGE_US, abs=2)
+    assert largest_step([p for p in pictures if p[0] > 12_000_000]) < 0.0056 * 1.11
+
+
+def test_a_face_at_rest_lets_it_wait_less_at_once() -> None:
+    """The sender sees no face for a while: whatever the picture does then, it is not seen."""
+    late = deliver(
+        batches(70, state=lambda tick: ramp(tick, tracked=not 345 < tick < 380)),
+        delay_us=lambda b: PATH_US + (60_000 if b.first_tick in (24, 30, 36) else 0),
+    )
+    pictures = play(Playout(make_header()), late, until_us=13_900_000)
+    ages = {t // 100_000: lag_us(t, s) for t, s in pictures if s.tick is not None}
+    assert ages[113] > AGE_US + 40_000
+    assert ages[120] == pytest.approx(AGE_US, abs=2)
 
 
 def test_a_slow_first_batch_does_not_cost_age_for_ever() -> None:
     """The first message of a call often waits for something; the clock must get over it."""
-    late = deliver(batches(20), delay_us=lambda b: PATH_US + (180_000 if b.first_tick == 0 else 0))
-    pictures = play(Playout(make_header()), late, until_us=3_900_000)
-    assert lag_us(*pictures[-1]) == pytest.approx(270_000, abs=2)
-    in_a_second = [(t, s) for t, s in pictures if t > 1_000_000]
-    assert max(lag_us(t, s) for t, s in in_a_second) < 300_000
+    late = deliver(batches(50), delay_us=lambda b: PATH_US + (180_000 if b.first_tick == 0 else 0))
+    pictures = play(Playout(make_header()), late, until_us=9_900_000)
+    assert lag_us(*pictures[-1]) == pytest.approx(AGE_US, abs=2)
+    assert max(lag_us(t, s) for t, s in pictures if t > 3_500_000) < AGE_US + 60_000
+    assert largest_step(pictures) < 0.0056 * 1.11
+
+
+def test_one_late_batch_among_many_costs_its_own_frames_only() -> None:
+    late = deliver(batches(100), delay_us=lambda b: PATH_US + (180_000 if b.first_tick == 300 else 0))
+    pictures = play(Playout(make_header()), late, until_us=19_900_000)
+    assert {s.status for t, s in pictures if t > 10_700_000} == {Status.LIVE}
+    assert max(lag_us(t, s) for t, s in pictures if t > 10_700_000) == pytest.approx(AGE_US, abs=2)
 
 
 @pytest.mark.parametrize("drift_ppm", [-300, 300])
@@ -172,12 +206,14 @@ def test_follows_a_clock_that_drifts(drift_ppm: int) -> None:
     assert largest_step(pictures) < 0.011
 
 
-def test_a_longer_path_is_believed_after_a_second_without_a_pop() -> None:
+@pytest.mark.parametrize("most_delay_us", [450_000, 1_500_000])
+def test_a_longer_path_is_believed_from_its_second_batch_without_a_pop(most_delay_us: int) -> None:
     detour = deliver(batches(60), delay_us=lambda b: PATH_US + (250_000 if b.first_tick >= 120 else 0))
-    pictures = play(Playout(make_header()), detour, until_us=11_500_000)
-    late = [s.status for t, s in pictures if t > 6_300_000]
+    playout = Playout(make_header(), PlayoutSettings(most_delay_us=most_delay_us))
+    pictures = play(playout, detour, until_us=11_500_000)
+    late = [s.status for t, s in pictures if t > 5_500_000]
     assert set(late) == {Status.LIVE}
-    assert lag_us(*pictures[-1]) == pytest.approx(270_000 + 250_000, abs=2)
+    assert lag_us(*pictures[-1]) == pytest.approx(AGE_US + 250_000, abs=2)
     assert largest_step(pictures) < 0.05
 
 
@@ -194,9 +230,10 @@ def test_lost_batch_is_bridged_and_called_concealed() -> None:
 def test_outage_holds_then_rests_then_blinks_and_says_so() -> None:
     playout = Playout(make_header(), blink=BLINK)
     pictures = play(playout, deliver(batches(10)), until_us=20_000_000)
-    end_us = 59 * TICK_US + 270_000
+    end_us = 59 * TICK_US + AGE_US
     held = [s for t, s in pictures if end_us < t < end_us + 400_000]
-    assert {s.status for s in held} == {Status.CONCEALED}
+    assert {s.status for t, s in pictures if end_us < t < end_us + 150_000} == {Status.LIVE}  # perhaps late
+    assert {s.status for t, s in pictures if end_us + 150_000 < t < end_us + 3_000_000} == {Status.CONCEALED}
     assert all(s.state.expression[0] == 0.5 and s.state.pose[0] == pytest.approx(0.59) for s in held)
     rested = [s for t, s in pictures if t > end_us + 1_300_000]
     assert all(s.state.pose[0] == pytest.approx(0.59) for s in rested)
@@ -256,10 +293,10 @@ def test_reordered_and_repeated_batches_change_nothing() -> None:
 
 
 def test_a_batch_that_comes_a_little_late_is_used_as_far_as_it_goes() -> None:
-    delayed = deliver(batches(20), delay_us=lambda b: PATH_US + (140_000 if b.first_tick == 60 else 0))
+    delayed = deliver(batches(20), delay_us=lambda b: PATH_US + (190_000 if b.first_tick == 60 else 0))
     playout = Playout(make_header())
     pictures = play(playout, delayed, until_us=3_900_000)
-    assert 1 <= playout.counts.late_ticks <= 3
+    assert 3 <= playout.counts.late_ticks <= 5
     assert any(s.status is Status.CONCEALED for _, s in pictures)
     assert next(s.status for _, s in pictures if s.tick is not None and s.tick > 66) is Status.LIVE
     assert largest_step(pictures) < 0.03
@@ -272,7 +309,7 @@ def test_one_stray_batch_is_left_out() -> None:
     pictures = play(playout, deliveries, until_us=3_900_000)
     assert playout.counts.outliers == 1
     assert {s.status for _, s in pictures} == {Status.WAITING, Status.LIVE}
-    assert lag_us(*pictures[-1]) == pytest.approx(270_000, abs=2)
+    assert lag_us(*pictures[-1]) == pytest.approx(AGE_US, abs=2)
 
 
 def test_a_new_timeline_is_taken_up_from_its_second_batch() -> None:
@@ -299,7 +336,7 @@ def test_a_burst_after_an_outage_does_not_move_the_clock() -> None:
     playout = Playout(make_header())
     pictures = play(playout, queued, until_us=19_500_000)
     assert playout.counts.new_timelines == 0
-    assert lag_us(*pictures[-1]) == pytest.approx(270_000, abs=2)
+    assert lag_us(*pictures[-1]) == pytest.approx(AGE_US, abs=2)
     assert {s.status for t, s in pictures if t > 8_700_000} == {Status.LIVE}
 
 
@@ -367,21 +404,31 @@ def test_checksum_tells_states_apart() -> None:
 
 def test_settings_vector_and_refusals() -> None:
     data = bytes.fromhex(
-        "01 00009c40 00989680 00004e20 0000ea60 00086470 00061a80 000dbba0 0002bf20 002dc6c0"
+        "02 00003a98 00989680 00004e20 0000ea60 00086470 00061a80 000dbba0 0002bf20 002dc6c0"
+        "0016e360 002625a0 000249f0"
     )
     assert PlayoutSettings().serialize() == data
     assert PlayoutSettings.parse(data) == PlayoutSettings()
     for size in range(len(data)):
-        with pytest.raises(WireError, match="expected 37"):
+        with pytest.raises(WireError, match="expected 49"):
             PlayoutSettings.parse(data[:size])
-    with pytest.raises(WireError, match="version 2"):
-        PlayoutSettings.parse(b"\x02" + data[1:])
+    with pytest.raises(WireError, match="version 3"):
+        PlayoutSettings.parse(b"\x03" + data[1:])
     with pytest.raises(WireError, match="margin_us is 4294967295"):
         PlayoutSettings.parse(data[:1] + b"\xff" * 4 + data[5:])
 
 
+def test_settings_of_version_1_are_read() -> None:
+    data = bytes.fromhex(
+        "01 00009c40 00989680 00004e20 0000ea60 00086470 00061a80 000dbba0 0002bf20 002dc6c0"
+    )
+    assert PlayoutSettings.parse(data) == PlayoutSettings(margin_us=40_000)
+    with pytest.raises(WireError, match="expected 37"):
+        PlayoutSettings.parse(data + bytes(12))
+
+
 def test_settings_of_zero_are_survived() -> None:
-    settings = PlayoutSettings(*[0] * 9)
+    settings = PlayoutSettings(*[0] * 12)
     pictures = play(Playout(make_header(), settings), deliver(batches(5)), until_us=3_000_000)
     assert all(np.isfinite(s.state.coefficients()).all() for _, s in pictures)
 
