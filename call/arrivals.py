@@ -3,11 +3,12 @@
 from fractions import Fraction
 from typing import Final
 
-from mien.protocol.message import FACE_KINDS, CoefficientMessage
+from mien.protocol.message import FACE_KINDS, CoefficientMessage, Kind
 
 TICKS: Final = 1 << 16
 RESTART_US: Final = 2_000_000  # a larger step is a pause or another stream, not jitter
 JITTER_SHARE: Final = 16  # RFC 3550 section 6.4.1
+SIZE_SHARE: Final = 8  # of the newest message in the mean number of frames
 
 
 class Arrivals:
@@ -19,13 +20,17 @@ class Arrivals:
         self._arrival_us = 0
         self._jitter_us = 0.0
         self.messages = 0
-        self._missing_ticks = 0
-        self._frames = 1  # of the latest message
+        self._missing = 0.0
+        self._frames = 0.0  # of a message, smoothed; 0: none came
+        self._at_rest = False  # the latest message said so, and nothing need follow it
 
     @property
     def missing(self) -> int:
-        """Messages that did not come, as the gaps in the ticks tell. One that comes late does not count."""
-        return round(max(0, self._missing_ticks) / self._frames)
+        """Messages that did not come, as the gaps in the ticks tell. One that comes late does not count.
+
+        While the face is at rest a missing message tells nothing of itself.
+        """
+        return round(max(0.0, self._missing))
 
     @property
     def jitter_us(self) -> int:
@@ -38,12 +43,20 @@ class Arrivals:
         if len(data) < CoefficientMessage.LAYOUT.size or data[0] >> 4 not in FACE_KINDS:
             return
         _, flags, first = CoefficientMessage.LAYOUT.unpack_from(data)
-        self._frames = (flags & 0x0F) + 1
-        after = first + self._frames
+        frames = (flags & 0x0F) + 1
+        after, still = first + frames, data[0] >> 4 == Kind.STILL
+        if not still:
+            self._frames += (frames - self._frames) / SIZE_SHARE if self._frames else frames
+        ticks = 0
         if self._after is not None:
             ticks = (after - self._after + TICKS // 2) % TICKS - TICKS // 2
             deviation_us = abs(arrival_us - self._arrival_us - ticks * self._period_us)
-            if deviation_us < RESTART_US:
-                self._jitter_us += (deviation_us - self._jitter_us) / JITTER_SHARE
-                self._missing_ticks += ticks - self._frames
-        self._after, self._arrival_us = after, arrival_us
+            if deviation_us < RESTART_US and ticks and not self._at_rest:
+                self._missing += (ticks - frames) / (self._frames or frames)
+                if not still:
+                    self._jitter_us += (deviation_us - self._jitter_us) / JITTER_SHARE
+        self._after, self._arrival_us, self._at_rest = (
+            after,
+            arrival_us,
+            still or (self._at_rest and ticks < 0),
+        )

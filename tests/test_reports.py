@@ -147,3 +147,36 @@ def test_missing_messages_show_as_gaps_in_the_ticks() -> None:
             bytes([0x10, 0x15]) + (65530 + 6 * number).to_bytes(4, "big")[2:], 200_000 * number
         )
     assert arrivals.missing == 2
+
+
+def test_a_face_at_rest_misses_nothing() -> None:
+    arrivals = Arrivals(RATE)
+    for number in range(5):
+        arrivals.on_message(message(6 * number), 200_000 * number)
+    for number, first in enumerate((30, 36, 66, 96)):
+        arrivals.on_message(
+            bytes([0x30, 0]) + first.to_bytes(2, "big") + b"body", 1_000_000 + 500_000 * number
+        )
+    for number in (17, 18, 20):
+        arrivals.on_message(message(6 * number), 200_000 * number)
+    assert arrivals.missing == 1  # 19
+    assert arrivals.jitter_us == 0
+
+
+def test_messages_of_changing_length_are_counted_as_messages() -> None:
+    arrivals, first, lost = Arrivals(RATE), 0, 0
+    for number in range(300):
+        frames = 2 + number % 2 if number % 100 < 50 else 6
+        if number % 10 == 7:
+            lost += 1
+        else:
+            arrivals.on_message(message(first, frames), first * 33_333)
+        first += frames
+    assert abs(arrivals.missing - lost) <= 3
+
+
+def test_a_copy_is_no_message_that_came() -> None:
+    arrivals = Arrivals(RATE)
+    for number in (0, 1, 1, 2, 4):
+        arrivals.on_message(message(6 * number), 200_000 * number)
+    assert arrivals.missing == 1
