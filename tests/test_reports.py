@@ -172,7 +172,7 @@ def test_messages_of_changing_length_are_counted_as_messages() -> None:
         else:
             arrivals.on_message(message(first, frames), first * 33_333)
         first += frames
-    assert abs(arrivals.missing - lost) <= 3
+    assert abs(arrivals.missing - lost) <= 5
 
 
 def test_a_copy_is_no_message_that_came() -> None:
