@@ -1,10 +1,13 @@
-"""Picture metrics: does the drawn face stand, move and look like the original's, judged by tracking it again.
+"""Picture metrics by tracking again: does the drawn face stand, move and look like the original's?
 
 Both pictures are compared at one square size. `akd` is the mean 2-D distance of the 478 re-tracked landmarks
-in percent of the distance between the original's outer eye corners; `mouth` the same over the lips;
-`blendshapes` the mean difference of the 52; `pose_deg` the angle between the head rotations; `jaw_corr` and
-`blink_corr` the correlation over time of jawOpen and eyeBlinkLeft; `edge` the ratio of gradient energy (1: as
-sharp as the original). Names that begin with `face_` look at the face's box alone.
+in percent of the distance between the original's outer eye corners; `mouth` and `eyes` the same over the lips
+and over lids and irises; `blendshapes` the mean difference of the 52; `pose_deg` the angle between the head
+rotations; `gaze` how far the irises stand elsewhere in their openings, in percent of the eye's width;
+`jaw_corr` and `blink_corr` the correlation over time of jawOpen and eyeBlinkLeft; `edge` the ratio of gradient
+energy (1: as sharp as the original); `flicker` how much more restless the sequence is than the original;
+`identity` 1 less the distance of a recognition network's points (below .55 they are more likely two people).
+Names that begin with `face_` look at the face's box alone.
 """
 
 from collections.abc import Sequence
@@ -12,29 +15,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.models.topology import INNER_LIPS, OUTER_LIPS
+from mien.bench.picture_metrics import (
+    Picture,
+    gradient,
+    gradient_similarity,
+    grey,
+    ms_ssim,
+    psnr,
+    ssim_map,
+)
+from mien.models.landmark_sets import EYES, IRISES
+from mien.models.topology import EYE_CORNERS, INNER_LIPS, IRIS_CENTRES, OUTER_LIPS
 from mien.protocol.errors import MienError
 
-Floats = NDArray[np.float32]
-Picture = NDArray[np.uint8]
-
-COMPARED_PX: Final = 256
 OUTER_EYE_CORNERS: Final = (33, 263)
 LIPS: Final = [*INNER_LIPS, *OUTER_LIPS]
+EYE_POINTS: Final = [*EYES, *IRISES]
 JAW_OPEN: Final = 25  # place in MediaPipe's list of blendshapes
 EYE_BLINK_LEFT: Final = 9
 FACE_MARGIN: Final = 0.06  # of the face's height, around its box
 MIN_SAMPLES: Final = 9  # fewer give no correlation
 MIN_MOTION: Final = 0.01  # standard deviation of a blendshape below which it does not move
-MSSIM_WEIGHTS: Final = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-# Stabilisers of SSIM ((.01 * 255)^2, (.03 * 255)^2) and of the gradient similarity.
-SSIM_LUMA: Final = 6.5025
-SSIM_CONTRAST: Final = 58.5225
-GRADIENT_STABILISER: Final = 170.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,14 +66,20 @@ class FrameScore:
     akd: float = float("nan")
     mouth: float = float("nan")
     blendshapes: float = float("nan")
+    eyes: float = float("nan")
     pose_deg: float = float("nan")
+    gaze: float = float("nan")
     jaw: tuple[float, float] = (float("nan"), float("nan"))  # original's, drawn
     blink: tuple[float, float] = (float("nan"), float("nan"))
+    # Not measured on every frame, or not everywhere.
+    flicker: float = float("nan")
+    ssimulacra2: float = float("nan")
+    identity: float = float("nan")
 
 
 MEANS: Final = (
     "found", "psnr", "face_psnr", "ssim", "face_ssim", "msssim", "gmsd", "edge", "face_edge", "akd", "mouth",
-    "blendshapes", "pose_deg",
+    "eyes", "blendshapes", "pose_deg", "gaze", "flicker", "ssimulacra2", "identity",
 )  # fmt: skip
 
 
@@ -119,13 +129,6 @@ class Retracker:
         self.close()
 
 
-def compared(picture: Picture, size: int = COMPARED_PX) -> Picture:
-    """Bring a picture to the square size at which it is compared (its aspect gives way, on both sides alike)."""
-    if picture.shape[:2] == (size, size):
-        return picture
-    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
-
-
 def score(original: Picture, drawn: Picture, face: Face, again: Face | None) -> FrameScore:
     """Compare two RGB pictures of one square size; `face` is the original's, `again` the drawn one's."""
     a, b = grey(original), grey(drawn)
@@ -153,8 +156,10 @@ def score(original: Picture, drawn: Picture, face: Face, again: Face | None) -> 
         **common,
         akd=float(distance.mean()),
         mouth=float(distance[LIPS].mean()),
+        eyes=float(distance[EYE_POINTS].mean()),
         blendshapes=float(np.abs(again.blendshapes - face.blendshapes).mean()),
         pose_deg=angle_deg(again.rotation, face.rotation),
+        gaze=100 * float(np.linalg.norm(gaze(again.landmarks) - gaze(face.landmarks), axis=1).mean()),
         jaw=(float(face.blendshapes[JAW_OPEN]), float(again.blendshapes[JAW_OPEN])),
         blink=(float(face.blendshapes[EYE_BLINK_LEFT]), float(again.blendshapes[EYE_BLINK_LEFT])),
     )
@@ -181,6 +186,17 @@ def correlation(pairs: NDArray[np.float64]) -> float | None:
     return round(float(np.corrcoef(pairs[:, 0], pairs[:, 1])[0, 1]), 4)
 
 
+def gaze(landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where each iris stands from the middle of its eye's corners, along and across them, in eye widths: [2, 2]."""
+    out = np.empty((2, 2))
+    for eye, (centre, corners) in enumerate(zip(IRIS_CENTRES, EYE_CORNERS, strict=True)):
+        outer, inner = landmarks[corners[0]], landmarks[corners[1]]
+        along = (inner - outer) / max(float(np.linalg.norm(inner - outer)), 1e-6)
+        away = (landmarks[centre] - (outer + inner) / 2) / max(float(np.linalg.norm(inner - outer)), 1e-6)
+        out[eye] = away @ along, along[0] * away[1] - along[1] * away[0]
+    return out
+
+
 def angle_deg(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Return the angle between two rotations [3, 3] in degrees."""
     return float(np.degrees(np.arccos(np.clip((np.trace(a.T @ b) - 1) / 2, -1, 1))))
@@ -192,62 +208,3 @@ def face_box(landmarks: NDArray[np.float64], size: int) -> tuple[slice, slice]:
     margin = FACE_MARGIN * (high[1] - low[1])
     x0, y0, x1, y1 = (int(v) for v in np.clip([*(low - margin), *(high + margin)], 0, size))
     return slice(y0, y1), slice(x0, x1)
-
-
-# --- Pixels -------------------------------------------------------------------------------------------------
-
-
-def grey(picture: Picture) -> Floats:
-    """Return luma, float32 [h, w], 0 to 255."""
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
-
-
-def psnr(squared: Floats) -> float:
-    """Return the peak signal to noise ratio in dB of squared errors."""
-    return 10 * float(np.log10(255**2 / max(float(squared.mean()), 1e-3)))
-
-
-def ssim_map(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """Return the structural similarity of two grey pictures at each pixel, and its contrast part (Wang 2004)."""
-    mean_a, mean_b = _blurred(a), _blurred(b)
-    var_a, var_b = _blurred(a * a) - mean_a**2, _blurred(b * b) - mean_b**2
-    shared = _blurred(a * b) - mean_a * mean_b
-    contrast = (2 * shared + SSIM_CONTRAST) / (var_a + var_b + SSIM_CONTRAST)
-    luma = (2 * mean_a * mean_b + SSIM_LUMA) / (mean_a**2 + mean_b**2 + SSIM_LUMA)
-    return np.asarray(luma * contrast, np.float32), np.asarray(contrast, np.float32)
-
-
-def ms_ssim(a: Floats, b: Floats) -> float:
-    """Return SSIM over five scales (Wang 2003)."""
-    out = 1.0
-    for level, weight in enumerate(MSSIM_WEIGHTS):
-        whole, contrast = ssim_map(a, b)
-        last = level == len(MSSIM_WEIGHTS) - 1
-        out *= max(float((whole if last else contrast).mean()), 1e-3) ** weight
-        a, b = _halved(a), _halved(b)
-    return out
-
-
-def gradient_similarity(a: Floats, b: Floats) -> Floats:
-    """Return the similarity of gradient magnitudes at half size (Xue 2014); GMSD is its standard deviation."""
-    kernel = np.array([[1, 0, -1]] * 3, np.float32) / 3
-
-    def magnitude(x: Floats) -> Floats:
-        small = _halved(x)
-        return np.hypot(cv2.filter2D(small, -1, kernel), cv2.filter2D(small, -1, kernel.T))
-
-    one, two = magnitude(a), magnitude(b)
-    return (2 * one * two + GRADIENT_STABILISER) / (one**2 + two**2 + GRADIENT_STABILISER)
-
-
-def gradient(a: Floats) -> Floats:
-    """Return the gradient's magnitude (Sobel)."""
-    return np.hypot(cv2.Sobel(a, cv2.CV_32F, 1, 0), cv2.Sobel(a, cv2.CV_32F, 0, 1))
-
-
-def _blurred(a: Floats) -> Floats:
-    return np.asarray(cv2.GaussianBlur(a, (11, 11), 1.5), np.float32)
-
-
-def _halved(a: Floats) -> Floats:
-    return np.asarray(cv2.resize(a, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)

@@ -64,7 +64,7 @@ def contact_sheet(
 
 
 class SideBySide:
-    """Composes frames of two pictures beside each other: titles above, a line of live text below.
+    """Composes frames of two or more pictures beside each other: titles above, a line of live text below.
 
     `width` and `height` are those of the composed frame, both even, as video coders want them.
     """
@@ -72,21 +72,22 @@ class SideBySide:
     _TOP_PX: Final = 30
     _BOTTOM_PX: Final = 30
 
-    def __init__(self, titles: tuple[str, str], *, picture_width: int, picture_height: int) -> None:
+    def __init__(self, titles: Sequence[str], *, picture_width: int, picture_height: int) -> None:
         self._picture_width, self._picture_height = picture_width, picture_height
-        self.width = _even(2 * picture_width + 3 * _MARGIN_PX)
+        count = len(titles)
+        self.width = _even(count * picture_width + (count + 1) * _MARGIN_PX)
         self.height = _even(self._TOP_PX + picture_height + self._BOTTOM_PX)
-        self._lefts = (_MARGIN_PX, 2 * _MARGIN_PX + picture_width)
+        self._lefts = [_MARGIN_PX + i * (_MARGIN_PX + picture_width) for i in range(count)]
         frame = Image.new("RGB", (self.width, self.height), BACKGROUND)
         draw = ImageDraw.Draw(frame)
         for left, title in zip(self._lefts, titles, strict=True):
             draw.text((left, 7), title, INK, _font(16))
         self._empty = np.asarray(frame)
 
-    def compose(self, source: _Picture | None, received: _Picture | None, text: str) -> _Picture:
-        """Return uint8 [height, width, 3]. A picture that is not there yet leaves its place empty."""
+    def compose(self, pictures: Sequence[_Picture | None], text: str) -> _Picture:
+        """Return uint8 [height, width, 3]. A picture that is not there yet (None) leaves its place empty."""
         frame = self._empty.copy()
-        for left, picture in zip(self._lefts, (source, received), strict=True):
+        for left, picture in zip(self._lefts, pictures, strict=True):
             if picture is not None:
                 area = np.s_[
                     self._TOP_PX : self._TOP_PX + self._picture_height, left : left + self._picture_width

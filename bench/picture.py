@@ -1,272 +1,225 @@
-"""`mien bench picture`: enrol on a clip's first part, send the rest through the codec, compare the pictures."""
+"""`mien bench picture`: enrol on a clip's first part, send the rest through the codec, compare the pictures.
+
+Beside our own pictures stand those of video codecs at several rates. Every row is kept as it is measured, so a run
+that was stopped goes on where it was; the report is made from the rows.
+"""
 
 import argparse
 import json
-import statistics
-import tempfile
+import multiprocessing
+import os
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mien.bench.akd import Face, FrameScore, Picture, Retracker, compared, score, summarise
-from mien.bench.contact_sheet import Moment, contact_sheet, spread
+from mien.bench.contact_sheet import spread
+from mien.bench.picture_clip import EQUAL, Job, measure
+from mien.bench.picture_footage import FULL, QUICK, Sampling, find_clips
+from mien.bench.picture_rows import Row, Variant, count_rows, read_rows, variants_of
+from mien.bench.picture_summary import summary_rows, table_of
 from mien.bench.provenance import provenance
-from mien.decoder.compositor import Compositor, Layer
-from mien.decoder.framing import Framing
-from mien.decoder.output import save_png
-from mien.decoder.recording import read_recording
-from mien.decoder.renderer import Renderer
-from mien.decoder.replay_schedule import Due, make_schedule
-from mien.encoder.capture import open_source
-from mien.encoder.enroll import Settings, Window, enroll_in_detail
-from mien.encoder.owner_key import OwnerKey
-from mien.encoder.source_recorder import record_source
-from mien.encoder.tracker_choice import open_tracker
-from mien.models.face_model import FaceModel
+from mien.bench.rivals import RIVALS, missing
 from mien.models.store import find_model
-from mien.protocol.avatar import Avatar
-from mien.protocol.consent import Consent
 from mien.protocol.errors import MienError
-from mien.protocol.log import open_log
 from mien.protocol.quantizer import Quality
 
 EXAMPLE: Final = """examples:
-  mien bench picture --clips clips/ --out report/
-  mien bench picture --clips clips/ --step 1 --json
+  mien bench picture --clips clips/ --out report/             some frames of every clip, in minutes
+  mien bench picture --clips clips/ --out report/ --full      everything, in hours; may be stopped, and goes on
+  mien bench picture --clips clips/ --out report/ --ours      without the video codecs
+  mien bench picture --clips clips/ --only anna,ben --sizes 512 --json
 """
-CLIP_SUFFIXES: Final = (".mp4", ".webm", ".mov", ".mkv", ".avi")
-ENROLMENT_SHARE: Final = 0.6
-COLUMNS: Final = (
-    "found", "akd", "mouth", "blendshapes", "pose_deg", "jaw_corr", "blink_corr", "edge", "face_edge", "ssim",
-    "face_ssim", "gmsd", "psnr",
-)  # fmt: skip
-SHEET_MOMENTS: Final = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClipResult:
-    """One clip: its summary over frames, and a sheet of moments (original above, drawn below)."""
-
-    clip: str
-    frames: int
-    references: int
-    avatar_bytes: int
-    figures: dict[str, float]
-    sheet: Picture
+SIZES_PX: Final = (256, 512)
+FAMILIES: Final = tuple(dict.fromkeys(r.family for r in RIVALS))
+# Payload kbps. At 512 a quick run asks the strongest rival alone.
+QUICK_RATES: Final = {256: [10.0, 20.0, 40.0], 512: [20.0, 60.0]}
+QUICK_AT_512: Final = ("SVT-AV1",)
+FULL_RATES: Final = [6.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0]
+EQUAL_RIVALS: Final = ("SVT-AV1", "VP9")
+SHOWN_CLIPS: Final = 6
+POLL_S: Final = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the bench's arguments."""
     parser.add_argument("--clips", type=Path, required=True, metavar="DIR", help="videos of one person each")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write picture.jsonl and a sheet per clip there"
+        "--out",
+        type=Path,
+        default=Path("bench-out/picture"),
+        metavar="DIR",
+        help="rows, pictures and the report (default: bench-out/picture)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     parser.add_argument(
-        "--step", type=int, default=3, metavar="N", help="compare every Nth frame (default: 3)"
+        "--full", action="store_true", help="every third frame, all rivals at all rates and sizes"
     )
+    parser.add_argument("--ours", action="store_true", help="leave out the video codecs")
     parser.add_argument("--only", default="", metavar="TEXT", help="clips whose name holds this, or a,b,c")
+    parser.add_argument(
+        "--show", metavar="TEXT", help="clips whose pictures the report shows (default: six of them)"
+    )
+    parser.add_argument(
+        "--sizes", default="256,512", metavar="PX", help="picture sizes, 256 and 512 (default: both)"
+    )
+    parser.add_argument("--step", type=int, metavar="N", help="compare every Nth frame, all of them")
     parser.add_argument("--references", type=int, metavar="N", help="pictures in the avatar")
     parser.add_argument(
-        "--quality", choices=[q.name.lower() for q in Quality], default="normal", help="default: normal"
+        "--quality",
+        default="normal",
+        metavar="NAMES",
+        help="of the coefficients: low, normal, high, or several with commas",
     )
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each core)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure and report. Raises `MienError` where nothing can be measured."""
-    bundle = find_model("face_landmarker")
-    if bundle is None:
-        raise MienError("pictures are judged by the FaceLandmarker bundle: `mien models fetch` gets it")
-    if options.step < 1:
-        raise MienError(f"--step {options.step}: expected 1 or more")
+    """Measure what is not measured yet, and report. Raises `MienError` where nothing can be measured."""
     console = Console(stderr=True)
-    clips = find_clips(options.clips, options.only)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-    results = []
-    with (
-        Retracker(bundle) as retracker,
-        Progress(console=console, disable=not console.is_terminal) as progress,
-    ):
-        for clip in progress.track(clips, description="clips"):
-            try:
-                result = measure(clip, retracker, options)
-            except MienError as error:
-                console.print(f"{clip.name}: left out: {error}")
-                continue
-            results.append(result)
-            if options.out:
-                save_png(options.out / f"{clip.stem}.png", result.sheet)
-    if not results:
+    jobs, sampling = plan(options), sampling_of(options)
+    rows_path = options.out / "rows.jsonl"
+    options.out.mkdir(parents=True, exist_ok=True)
+    left_out = work(unfinished(jobs, read_rows(rows_path, sampling.text)), options.jobs, console)
+    for text in left_out:
+        console.print(text, style="yellow")
+    wanted = {(job.clip.stem, variant) for job in jobs for variant in job.variants}
+    found = read_rows(rows_path, sampling.text)
+    rows = [row for key, row in sorted(found.items()) if key in wanted]
+    if not rows:
         raise MienError("no clip could be measured")
-    rows = [row_of(result, options) for result in results]
-    rows.append({"kind": "summary", **medians(results), **provenance()})
-    if options.json:
-        print("\n".join(json.dumps(row) for row in rows))
-    else:
-        Console(width=150).print(table_of(results))
-    if options.out:
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (options.out / "picture.jsonl").write_text(lines, encoding="utf-8")
+    report(rows, options, console)
     return 0
 
 
-def find_clips(folder: Path, only: str) -> list[Path]:
-    """Return a folder's videos. Raises `MienError` where there are none."""
-    if not folder.is_dir():
-        raise MienError(f"{folder} is no folder: give --clips a folder of videos")
-    wanted = [text for text in only.split(",") if text] or [""]
-    clips = sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in CLIP_SUFFIXES and any(w in p.name for w in wanted)
-    )
-    if not clips:
-        raise MienError(f"{folder} holds no such video ({', '.join(CLIP_SUFFIXES)})")
-    return clips
+def report(rows: Sequence[Row], options: argparse.Namespace, console: Console) -> None:
+    """Write the page, and print rows or a table."""
+    from mien.bench.picture_report import write_report  # matplotlib, only where it is needed
+
+    try:
+        page = write_report(rows, options.out)
+        console.print(f"report: {page}")
+    except MienError as error:  # the figures are worth having without the page
+        console.print(f"no report: {error}", style="yellow")
+    summary = summary_rows(rows)
+    (options.out / "summary.jsonl").write_text("".join(json.dumps(row) + "\n" for row in summary), "utf-8")
+    if options.json:
+        for row in rows:
+            print(row.to_json())
+        for line in summary:
+            print(json.dumps({**line, **provenance()}))
+    else:
+        Console(width=190).print(table_of(rows))
 
 
-def measure(clip: Path, retracker: Retracker, options: argparse.Namespace) -> ClipResult:
-    """Enrol, encode, draw and compare one clip."""
-    with closing(open_source(str(clip))) as source:
-        total = sum(1 for _ in source)
-    cut = int(ENROLMENT_SHARE * total + 1e-9)
-    avatar, size = enrol(clip, cut, options.references)
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "talk.mien"
-        with closing(open_source(str(clip))) as source, closing(open_tracker()) as tracker:
-            quality = Quality[options.quality.upper()]
-            record_source(source, tracker, avatar, str(log), quality=quality, skip_frames=cut)
-        scores: list[FrameScore] = []
-        moments: list[Moment] = []
-        shown = set(spread(SHEET_MOMENTS, len(range(0, total - cut, options.step))))
-        for number, (time_s, original, drawn) in enumerate(pairs(clip, cut, avatar, log, options.step)):
-            a, b = compared(original), compared(drawn)
-            face = retracker.face(a)
-            again = retracker.face(b)
-            if face is not None:
-                scores.append(score(a, b, face, again))
-            if number in shown:
-                moments.append(Moment(time_s, (original, drawn), notes_of(face, scores)))
-    if not scores:
-        raise MienError("no face in the original's last part")
-    figures = summarise(scores)
-    sheet = contact_sheet(moments, ["original", "avatar"], title=clip.stem)
-    return ClipResult(clip.name, len(scores), len(avatar.references), size, figures, sheet)
+# --- What there is to do --------------------------------------------------------------------------------------
 
 
-def enrol(clip: Path, frames: int, references: int | None) -> tuple[Avatar, int]:
-    """Make an avatar from a clip's first frames that lives only as long as this measurement; and its size."""
-    window = Window(frames=frames)
-    settings = (
-        Settings(window=window) if references is None else Settings(window=window, references=references)
-    )
-    with closing(open_source(str(clip))) as source:
-        made = enroll_in_detail(
-            source,
-            consent=Consent.test_fixture(given_unix_s=0),
-            name="bench",
-            key=OwnerKey.throw_away(),
-            settings=settings,
+def plan(options: argparse.Namespace) -> list[Job]:
+    """Return one job for each clip. Raises `MienError` for options that make no sense."""
+    bundle = find_model("face_landmarker")
+    if bundle is None:
+        raise MienError("pictures are judged by the FaceLandmarker bundle: `mien models fetch` gets it")
+    sampling = sampling_of(options)
+    variants = tuple(chosen_variants(options))
+    clips = find_clips(options.clips, options.only)
+    shown = {clips[i] for i in spread(SHOWN_CLIPS, len(clips))}
+    if options.show is not None:
+        shown = set(find_clips(options.clips, options.show))
+    return [
+        Job(
+            clip=clip,
+            variants=variants,
+            sampling=sampling,
+            out=options.out,
+            bundle=bundle,
+            shown=clip in shown,
+            references=options.references,
+            rows=options.out / "rows.jsonl",
         )
-    return made.avatar, len(made.data)
+        for clip in clips
+    ]
 
 
-def pairs(
-    clip: Path, cut: int, avatar: Avatar, log: Path, step: int
-) -> Iterator[tuple[float, Picture, Picture]]:
-    """Give time, original and drawn picture of every `step`th frame after the first `cut`, as `mien replay` draws."""
-    with open_log(str(log)) as reader:
-        recording = read_recording(reader)
-    schedule = make_schedule([s for s in recording.segments if len(s.track)], None)
-    painter = Painter(avatar, recording.header.width, recording.header.height)
-    with closing(open_source(str(clip))) as source, closing(painter):
-        frames = islice(source, cut, None)
-        for number, (frame, due) in enumerate(zip(frames, schedule, strict=False)):
-            if number % step == 0:
-                yield due.time_us / 1e6, frame.rgb, painter.draw(due)
+def sampling_of(options: argparse.Namespace) -> Sampling:
+    """Return how much of each clip is looked at."""
+    sampling = FULL if options.full else QUICK
+    if options.step is None:
+        return sampling
+    if options.step < 1:
+        raise MienError(f"--step {options.step}: expected 1 or more")
+    return replace(sampling, step=options.step, moments=FULL.moments, test_s=FULL.test_s)
 
 
-class Painter:
-    """Draws as `mien replay` does, with the badge that a person's own avatar wears."""
-
-    def __init__(self, avatar: Avatar, width: int, height: int) -> None:
-        self._avatar, self._size = avatar, (width, height)
-        self._compositor = Compositor(width, height, test_fixture=False)
-        self._framing: Framing | None = None
-        self._renderer: Renderer | None = None
-
-    def draw(self, due: Due) -> Picture:
-        """Return RGB uint8 [height, width, 3]."""
-        stream = due.segment.stream
-        framing = Framing(float(stream.unit_px), stream.width, stream.height)
-        if self._renderer is None or framing != self._framing:
-            self.close()
-            width, height = self._size
-            self._renderer = Renderer(
-                self._avatar, FaceModel.load(), width=width, height=height, stream=framing
-            )
-            self._framing = framing
-        drawn = self._renderer.render(due.segment.track.state_at(due.position))
-        return self._compositor.compose({Layer.AVATAR: drawn}, now_us=due.time_us)
-
-    def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+def chosen_variants(options: argparse.Namespace) -> Iterator[Variant]:
+    """Give what every clip is measured with, cheapest first."""
+    qualities = [name.strip().lower() for name in options.quality.split(",")]
+    if unknown := [name for name in qualities if name.upper() not in Quality.__members__]:
+        raise MienError(f"--quality {unknown[0]}: expected low, normal or high")
+    try:
+        sizes = [int(text) for text in options.sizes.split(",")]
+    except ValueError:
+        sizes = [0]
+    if not set(sizes) <= set(SIZES_PX):
+        raise MienError(f"--sizes {options.sizes}: expected 256, 512 or both with a comma between")
+    families = [] if options.ours else present_rivals()
+    for size in sorted(sizes):
+        if options.full:
+            rates = {"realtime": FULL_RATES, "best": FULL_RATES}
+            some = families
+        else:
+            rates = {"realtime": QUICK_RATES[size]}
+            some = [name for name in families if size == min(SIZES_PX) or name in QUICK_AT_512]
+        yield from variants_of([size], qualities, some, rates)
+        yield from (Variant(size, name, EQUAL) for name in some if name in EQUAL_RIVALS)
 
 
-def notes_of(face: Face | None, scores: Sequence[FrameScore]) -> str:
-    """Return what stands below a moment's time."""
-    return "no face" if face is None or not scores else f"AKD {scores[-1].akd:.2f}"
+def present_rivals() -> list[str]:
+    """Return the rivals that this machine's PyAV has."""
+    return [name for name in FAMILIES if not any(missing(r) for r in RIVALS if r.family == name)]
 
 
-def row_of(result: ClipResult, options: argparse.Namespace) -> dict[str, Any]:
-    """Return a JSON line."""
-    return {
-        "kind": "clip",
-        "clip": result.clip,
-        "quality": options.quality,
-        "step": options.step,
-        "frames": result.frames,
-        "references": result.references,
-        "avatar_bytes": result.avatar_bytes,
-        **result.figures,
-        **provenance(),
-    }
+def unfinished(jobs: Sequence[Job], rows: dict[tuple[str, Variant], Row]) -> list[Job]:
+    """Return the jobs with what is left of each, the long ones first: at the end all cores are busy."""
+    left = [
+        replace(job, variants=tuple(v for v in job.variants if (job.clip.stem, v) not in rows))
+        for job in jobs
+    ]
+    return sorted((j for j in left if j.variants), key=lambda j: -j.clip.stat().st_size)
 
 
-def medians(results: Sequence[ClipResult]) -> dict[str, Any]:
-    """Return the median over clips of every figure, and the share of frames with a face over all clips."""
-    out: dict[str, Any] = {"clips": len(results)}
-    for name in COLUMNS:
-        values = [r.figures[name] for r in results if name in r.figures]
-        if values:
-            out[name] = round(statistics.median(values), 4)
-    frames = np.array([r.frames for r in results])
-    out["found"] = round(float((frames * [r.figures["found"] for r in results]).sum() / frames.sum()), 4)
-    return out
+# --- The work -------------------------------------------------------------------------------------------------
 
 
-def table_of(results: Sequence[ClipResult]) -> Table:
-    """Return the results for a person."""
-    table = Table(title="Pictures drawn from the codec against the originals (last 40 % of each clip)")
-    table.add_column("clip")
-    for name in COLUMNS:
-        table.add_column(name, justify="right")
-    for result in results:
-        cells = [f"{result.figures[n]:.3f}" if n in result.figures else "" for n in COLUMNS]
-        table.add_row(result.clip[:24], *cells)
-    table.add_section()
-    summary = medians(results)
-    table.add_row(
-        f"median of {len(results)}", *(f"{summary[n]:.3f}" if n in summary else "" for n in COLUMNS)
-    )
-    return table
+def work(jobs: Sequence[Job], processes: int | None, console: Console) -> list[str]:
+    """Do the jobs, several at once, with a bar that counts rows. Returns why clips were left out."""
+    if not jobs:
+        return []
+    total = sum(len(job.variants) for job in jobs)
+    path = jobs[0].rows
+    before = count_rows(path)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console, disable=not console.is_terminal,
+    ) as progress:  # fmt: skip
+        task = progress.add_task("rows", total=total)
+        processes = min(processes or os.cpu_count() or 1, len(jobs))
+        if processes == 1:
+            return [text for job in jobs if (text := measure(job))]
+        quiet_libraries()
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            results = [pool.apply_async(measure, (job,)) for job in jobs]
+            while not all(result.ready() for result in results):
+                time.sleep(POLL_S)
+                progress.update(task, completed=count_rows(path) - before)
+            return [text for result in results if (text := result.get())]
+
+
+def quiet_libraries() -> None:
+    """Let each process that is started from here on use one core: they are as many as the cores."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "LP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")

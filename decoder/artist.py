@@ -12,13 +12,26 @@ from mien.protocol.avatar import Avatar
 
 
 class Artist:
-    """Draws states, with the badge. Makes a renderer for each framing as it comes."""
+    """Draws states, with the badge. Makes a renderer for each framing as it comes.
 
-    def __init__(self, avatar: Avatar, *, width: int, height: int, backend: Backend) -> None:
+    The badge says what the avatar is; `test_fixture` says otherwise (the bench measures pictures of test
+    avatars with the badge that a person's own would wear).
+    """
+
+    def __init__(
+        self,
+        avatar: Avatar,
+        *,
+        width: int,
+        height: int,
+        backend: Backend = "auto",
+        test_fixture: bool | None = None,
+    ) -> None:
         self._avatar = avatar
         self._size = (width, height)
         self._wanted: Backend = backend
-        self._compositor = Compositor(width, height, test_fixture=avatar.is_test_fixture)
+        is_test = avatar.is_test_fixture if test_fixture is None else test_fixture
+        self._compositor = Compositor(width, height, test_fixture=is_test)
         self._framing: Framing | None = None
         self._renderer: Renderer | None = None
         self.backend = "none"

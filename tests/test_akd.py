@@ -13,9 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.bench import akd
-from mien.bench.akd import Face, FrameScore, Retracker, compared, score, summarise
+from mien.bench.akd import Face, FrameScore, Retracker, score, summarise
+from mien.bench.picture_metrics import compared
 from mien.decoder.output import VideoSink
 from mien.models.store import find_model
+from mien.models.topology import EYE_CORNERS, IRIS_CENTRES
 from tests.picture_fixtures import smooth_picture
 
 YARDSTICK = Path(__file__).parents[1] / "../shared/yardstick/metrics.py"
@@ -50,6 +52,24 @@ def test_blur_lowers_edge_and_ssim() -> None:
     assert out.edge < 0.5 and out.ssim < 0.7 and out.gmsd > 0.05
 
 
+def test_gaze_is_measured_in_eye_widths_along_and_across_the_eye() -> None:
+    landmarks = np.zeros((478, 2))
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])  # a head that is tilted
+    for centre, (outer, inner) in zip(IRIS_CENTRES, EYE_CORNERS, strict=True):
+        landmarks[outer], landmarks[inner] = (0, 0), turn @ (20, 0)
+        landmarks[centre] = turn @ (12, 3)
+    assert akd.gaze(landmarks) == pytest.approx(np.array([[0.1, 0.15], [0.1, 0.15]]))
+
+
+def test_eyes_count_lids_and_irises_only() -> None:
+    picture = smooth_picture(1, 256)
+    again = face()
+    again.landmarks[akd.EYE_POINTS] += (0.8, 0)
+    out = score(picture, picture, face(), again)
+    assert out.eyes == pytest.approx(1) and out.mouth == 0
+    assert out.akd == pytest.approx(len(akd.EYE_POINTS) / 478)
+
+
 def test_turns_are_measured_in_degrees() -> None:
     turned, _ = cv2.Rodrigues(np.array([0, np.radians(12), 0]))
     assert akd.angle_deg(np.eye(3), np.asarray(turned, np.float64)) == pytest.approx(12)
@@ -78,7 +98,7 @@ def test_agrees_with_the_yardstick(tmp_path: Path) -> None:
         pytest.skip("needs the FaceLandmarker bundle and the independent metrics beside the checkout")
     from skimage.data import astronaut
 
-    head = compared(np.ascontiguousarray(astronaut()[0:300, 80:380]))
+    head = compared(np.ascontiguousarray(astronaut()[0:300, 80:380]), 256)
     files = [tmp_path / "source.mp4", tmp_path / "test.mp4"]
     for path, delay in zip(files, (0, 1), strict=True):
         with VideoSink(path, width=256, height=256, rate=Fraction(25)) as sink:

@@ -55,20 +55,27 @@ def test_sheet_refuses_holes() -> None:
 def test_side_by_side() -> None:
     view = SideBySide(("camera", "avatar"), picture_width=41, picture_height=33)
     assert view.width % 2 == 0 and view.height % 2 == 0
-    frame = view.compose(plain(RED, width=41, height=33), plain(GREEN, width=82, height=66), "5.2 kbps")
+    frame = view.compose((plain(RED, width=41, height=33), plain(GREEN, width=82, height=66)), "5.2 kbps")
     assert frame.shape == (view.height, view.width, 3)
     assert colours(frame[view.height // 2]) == [RED, GREEN]
     assert (frame == RED).all(2).sum() == (frame == GREEN).all(2).sum() == 41 * 33
-    assert (frame[-30:] != view.compose(None, None, "")[-30:]).any()
+    assert (frame[-30:] != view.compose((None, None), "")[-30:]).any()
 
 
 def test_side_by_side_waits_for_a_picture() -> None:
     view = SideBySide(("camera", "avatar"), picture_width=40, picture_height=30)
-    frame = view.compose(plain(RED), None, "connecting")
+    frame = view.compose((plain(RED), None), "connecting")
     assert colours(frame[view.height // 2]) == [RED]
+
+
+def test_three_side_by_side() -> None:
+    view = SideBySide(("a", "b", "c"), picture_width=40, picture_height=30)
+    frame = view.compose((plain(RED), plain(GREEN), plain(RED)), "")
+    assert colours(frame[view.height // 2]) == [RED, GREEN, RED]
+    assert (frame == RED).all(2).sum() == 2 * (frame == GREEN).all(2).sum() == 2 * 40 * 30
 
 
 def test_other_shapes_are_letterboxed() -> None:
     view = SideBySide(("a", "b"), picture_width=60, picture_height=60)
-    frame = view.compose(plain(RED, width=60, height=30), plain(GREEN, width=60, height=60), "")
+    frame = view.compose((plain(RED, width=60, height=30), plain(GREEN, width=60, height=60)), "")
     assert (frame == RED).all(2).sum() == 60 * 30

@@ -133,7 +133,7 @@ class Film:
                 continue
             try:
                 source, received, text, time_us = item
-                frame = self._view.compose(source, received, text)
+                frame = self._view.compose((source, received), text)
                 self._sink.write(frame, time_us=time_us)
                 if self._show is not None:
                     self._show(frame)

@@ -1,0 +1,91 @@
+"""Our side of the picture bench: enrol, code, and draw by the product's own path."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mien.bench.picture_metrics import Picture
+from mien.decoder.artist import Artist
+from mien.decoder.recording import Recording, read_recording
+from mien.decoder.replay_schedule import make_schedule
+from mien.encoder.capture import Source
+from mien.encoder.enroll import Enrolment, Settings, enroll_in_detail
+from mien.encoder.owner_key import OwnerKey
+from mien.encoder.source_recorder import record_source
+from mien.encoder.tracker_choice import open_tracker
+from mien.protocol.avatar import Avatar
+from mien.protocol.consent import Consent
+from mien.protocol.log import open_log
+from mien.protocol.quantizer import Quality
+
+DATACHANNEL_BYTES: Final = 93  # DTLS, SCTP, UDP and IPv4 around a message
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Talk:
+    """What was coded: its states, and what they cost."""
+
+    recording: Recording
+    messages: int
+    payload_kbps: float
+    wire_kbps: float
+
+
+def enrol(source: Source, references: int | None = None) -> Enrolment:
+    """Make an avatar that lives only as long as this measurement. Raises `MienError`."""
+    settings = Settings() if references is None else Settings(references=references)
+    return enroll_in_detail(
+        source,
+        consent=Consent.test_fixture(given_unix_s=0),
+        name="bench",
+        key=OwnerKey.throw_away(),
+        settings=settings,
+    )
+
+
+def code(source: Source, avatar: Avatar, quality: Quality) -> Talk:
+    """Track and code a source, and read it back as a receiver would. Raises `MienError`."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "talk.mien"
+        with closing(open_tracker()) as tracker:
+            record_source(source, tracker, avatar, str(log), quality=quality)
+        with open_log(str(log)) as reader:
+            recording = read_recording(reader)
+    segments = recording.segments
+    messages = sum(s.messages for s in segments)
+    coded_bytes = sum(s.message_bytes for s in segments)
+    seconds = sum(len(s.source_frames()) for s in segments) / float(source.rate)
+    return Talk(
+        recording=recording,
+        messages=messages,
+        payload_kbps=8 * coded_bytes / seconds / 1000,
+        wire_kbps=8 * (coded_bytes + messages * DATACHANNEL_BYTES) / seconds / 1000,
+    )
+
+
+class Drawn:
+    """The pictures of a talk at one size: number i is frame i of the part that was coded."""
+
+    def __init__(self, avatar: Avatar, talk: Talk, artist: Artist) -> None:
+        self._schedule = make_schedule([s for s in talk.recording.segments if len(s.track)], None)
+        self._artist = artist
+
+    def __len__(self) -> int:
+        return len(self._schedule)
+
+    def __getitem__(self, number: int) -> Picture:
+        return self._artist.draw(self._schedule[number])
+
+
+@contextmanager
+def draw(avatar: Avatar, talk: Talk, size_px: int) -> Iterator[Drawn]:
+    """Give the pictures as `mien replay --size` draws them, with the badge of a person's own avatar."""
+    header = talk.recording.header
+    scale = size_px / max(header.width, header.height)
+    width, height = (max(2, 2 * round(scale * side / 2)) for side in (header.width, header.height))
+    artist = Artist(avatar, width=width, height=height, backend="auto", test_fixture=False)
+    with closing(artist):
+        yield Drawn(avatar, talk, artist)

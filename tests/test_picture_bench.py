@@ -1,0 +1,166 @@
+"""`mien bench picture`: what is planned, what is left to do after a stop, and the page."""
+
+import argparse
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from mien.bench import picture
+from mien.bench.picture_clip import film_path, still_path, write_film
+from mien.bench.picture_footage import FULL, QUICK, Footage, Part, count_frames, divide, find_clips
+from mien.bench.picture_rows import Row, Variant, append_row, read_rows
+from mien.bench.picture_summary import medians, summary_rows, table_of
+from mien.decoder.output import VideoSink
+from mien.encoder.capture import open_source
+from mien.protocol.errors import MienError
+from tests.picture_fixtures import smooth_picture
+
+OURS = Variant(256, "W", "normal")
+
+
+def options(folder: Path, *more: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    picture.add_arguments(parser)
+    return parser.parse_args(["--clips", str(folder), "--out", str(folder / "out"), *more])
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    for name in ("anna", "ben"):
+        with VideoSink(tmp_path / f"{name}.mp4", width=64, height=64, rate=Fraction(25)) as sink:
+            for number in range(20):
+                sink.write(smooth_picture(number, 64))
+    return tmp_path
+
+
+def test_a_clip_is_divided_at_three_fifths(clips: Path) -> None:
+    assert count_frames(clips / "anna.mp4") == 20
+    enrolled, coded = divide(clips / "anna.mp4", QUICK)
+    whole = [frame.rgb for frame in open_source(str(clips / "anna.mp4"))]
+    assert [frame.index for frame in enrolled] == list(range(12))
+    assert len(coded) == 8
+    assert all((a.rgb == b).all() for a, b in zip(coded, whole[12:], strict=True))
+    assert [f.timestamp_us for f in coded] == [f.timestamp_us for f in coded]  # it can be read again
+    assert coded.has_detail(64) and not coded.has_detail(256)
+
+
+def test_too_short_a_clip_is_refused(clips: Path) -> None:
+    source = open_source(str(clips / "anna.mp4"))
+    with pytest.raises(MienError, match="short"):
+        Footage(Part(source, range(18, 20)))
+
+
+def test_compared_frames_have_neighbours() -> None:
+    for frames in (3, 10, 500):
+        chosen = QUICK.chosen(frames)
+        assert chosen and min(chosen) >= 1 and max(chosen) <= frames - 2
+        assert len(chosen) <= QUICK.moments and len(set(chosen)) == len(chosen)
+    assert FULL.chosen(100)[:3] == [1, 4, 7]
+
+
+def test_clips_are_found_by_parts_of_their_names(clips: Path) -> None:
+    assert [c.stem for c in find_clips(clips, "")] == ["anna", "ben"]
+    assert [c.stem for c in find_clips(clips, "be,x")] == ["ben"]
+    with pytest.raises(MienError, match="no such video"):
+        find_clips(clips, "carl")
+    with pytest.raises(MienError, match="no folder"):
+        find_clips(clips / "nowhere", "")
+
+
+def test_quick_and_full_variants(clips: Path) -> None:
+    quick = list(picture.chosen_variants(options(clips)))
+    full = list(picture.chosen_variants(options(clips, "--full", "--quality", "low,normal")))
+    assert quick[0] == OURS and Variant(512, "W", "normal") in quick
+    assert len(set(quick)) == len(quick) < len(full) == len(set(full))
+    assert {v.mode for v in full if not v.is_ours} == {"realtime", "best", "equal"}
+    assert [v.is_ours for v in picture.chosen_variants(options(clips, "--ours", "--sizes", "512"))] == [True]
+
+
+@pytest.mark.parametrize("wrong", [["--sizes", "300"], ["--sizes", "x"], ["--quality", "best"]])
+def test_wrong_options_are_named(clips: Path, wrong: list[str]) -> None:
+    with pytest.raises(MienError, match=wrong[0]):
+        list(picture.chosen_variants(options(clips, *wrong)))
+
+
+def made_up(clip: str, variant: Variant, wire_kbps: float, akd: float, ssim: float) -> Row:
+    figures = {"found": 1.0, "akd": akd, "ssim": ssim, "face_edge": 0.9}
+    extra = {"avatar_bytes": 90_000} if variant.is_ours else {"note": ""}
+    return Row(clip, variant, QUICK.text, wire_kbps - 4, wire_kbps, 20, figures, extra)
+
+
+def made_up_rows() -> list[Row]:
+    rows = []
+    for clip, worse in (("anna", 0.0), ("ben", 0.1)):
+        rows.append(made_up(clip, OURS, 5.0, 1.0 + worse, 0.8))
+        for rate, akd, ssim in ((10.0, 4.0, 0.7), (20.0, 2.0, 0.85), (40.0, 0.5, 0.9)):
+            variant = Variant(256, "SVT-AV1", "realtime", rate)
+            rows.append(made_up(clip, variant, rate + 10, akd + worse, ssim))
+            rows.append(made_up(clip, Variant(256, "VP9", "realtime", rate), 2 * rate + 20, akd, ssim))
+        rows.append(made_up(clip, Variant(256, "SVT-AV1", "equal"), 5.5, 6.0, 0.6))
+    return rows
+
+
+def test_what_is_done_is_not_done_again(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = clips / "bundle"
+    monkeypatch.setattr(picture, "find_model", lambda name: bundle)
+    chosen = options(clips, "--ours")
+    jobs = picture.plan(chosen)
+    assert [job.clip.stem for job in jobs] == ["anna", "ben"] and all(job.shown for job in jobs)
+    path = jobs[0].rows
+    path.parent.mkdir()
+    append_row(path, made_up("anna", OURS, 5, 1, 0.8))
+    left = picture.unfinished(jobs, read_rows(path, QUICK.text))
+    assert {(j.clip.stem, v.size_px) for j in left for v in j.variants} == {
+        ("anna", 512), ("ben", 256), ("ben", 512)
+    }  # fmt: skip
+    assert len(picture.unfinished(jobs, read_rows(path, FULL.text))) == 2
+
+
+def test_work_reports_what_was_left_out(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "find_model", lambda name: clips / "bundle")
+    monkeypatch.setattr(picture, "measure", lambda job: "no face" if job.clip.stem == "ben" else "")
+    jobs = picture.plan(options(clips, "--ours"))
+    assert picture.work(jobs, 1, Console(quiet=True)) == ["no face"]
+
+
+def test_medians_and_summary() -> None:
+    rows = made_up_rows()
+    found = medians([row for row in rows if row.variant == OURS])
+    assert found["akd"] == pytest.approx(1.05) and found["wire_kbps"] == 5 and found["found"] == 1
+    lines = summary_rows(rows)
+    parity = next(
+        line
+        for line in lines
+        if line["kind"] == "parity" and line["metric"] == "akd" and line["coder"] == "VP9"
+    )
+    assert 60 < parity["wire_kbps"] < 100 and parity["side"] == ""
+    rate = next(
+        line
+        for line in lines
+        if line["kind"] == "bd_rate" and line["metric"] == "ssim" and line["coder"] == "VP9"
+    )
+    assert rate["percent"] == pytest.approx(100)  # twice the rate at every score
+    assert table_of(rows).row_count == 8
+
+
+def test_the_page_shows_figures_and_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from mien.bench.picture_report import write_report
+
+    rows = made_up_rows()
+    for name in ("256-original", OURS.text, Variant(256, "SVT-AV1", "equal").text):
+        still = still_path(tmp_path, "anna", name, 7)
+        still.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(smooth_picture(1, 64)).save(still)
+        write_film(
+            film_path(tmp_path, "anna", name), [smooth_picture(i, 256) for i in range(3)], Fraction(25)
+        )
+    page = write_report(rows, tmp_path).read_text("utf-8")
+    assert "wire as W" in page and "Parity" in page and "+100 %" in page
+    assert page.count("data:image/webp") == 3 and "data:video/mp4" in page
+    frame = next(iter(open_source(str(tmp_path / "pictures/anna/256-side-by-side.mp4")))).rgb
+    assert frame.shape[1] > 3 * 256 and np.ptp(frame) > 50
