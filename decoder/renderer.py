@@ -85,8 +85,15 @@ class Renderer:
 
     def render(self, state: FaceState) -> NDArray[np.uint8]:
         """Return the picture of a state: RGB uint8 [height, width, 3], not to be written to."""
-        shape = self._model.vertices(self._neutral, state.expression)
-        return self._painter.draw(self._scene.draw(shape, state.pose))
+        return self.paint(self.pose(state))
+
+    def pose(self, state: FaceState) -> Drawing:
+        """Return the mesh of a state."""
+        return self._scene.draw(self._model.vertices(self._neutral, state.expression), state.pose)
+
+    def paint(self, drawing: Drawing) -> NDArray[np.uint8]:
+        """Return the picture of a mesh: RGB uint8 [height, width, 3], not to be written to."""
+        return self._painter.draw(drawing)
 
     def close(self) -> None:
         """Free the GL context."""

@@ -1,0 +1,324 @@
+"""Tier S: a small coded picture of the person moves and lights what the references show, and is painted where they fail.
+
+Hair, shoulders, hands, light and background are in no coefficient. Every tenth of a second a picture of 128 x 128
+pixels or so says where they are. Shown by itself it would be a smear, so what is drawn from the references stays, and
+
+1. is moved: dense optical flow (DIS: Kroeger et al., 2016) from what was drawn at the picture's tick towards the
+   picture, outside the face's oval, because within it the face model knows better;
+2. is lit: the slow part of what still differs is added, in the face as a plane of colour;
+3. gives way to the picture where the two still differ: hands, hair let down, somebody walking by.
+
+The three together are a `Correction`. It is measured at the picture's own tick, smoothed over time, and carried to
+any other instant by the mesh: each place of it sticks to the skin, hair or wall that it was measured on. Between
+two corrections both are carried and mixed, so nothing jumps ten times a second.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.decoder.mesh import mesh_triangles
+from mien.decoder.numpy_renderer import visible_pixels
+from mien.decoder.scene_decoder import ScenePicture
+from mien.models.topology import FACE_OVAL
+
+Floats = NDArray[np.float32]
+
+# What follows is in pixels of the grid (about 128 x 128), colours in 8-bit steps. Found on three clips (SSIM and
+# edge energy against flicker); none of it is steep.
+OVAL_GROWTH: Final = 1.08  # the oval and its blurred rim in the picture
+OVAL_FEATHER: Final = 1.5
+FLOW_SIGMA: Final = 1.5
+LIGHT_SIGMA: Final = 12.0
+ERROR_SIGMA: Final = 2.0
+GAIN: Final = (
+    -2.0,
+    0.5,
+)  # fall of the error around a place from which on flow is believed there not at all; fully
+PAINTED: Final = (8.0, 20.0)  # difference from which on the picture shows; shows alone
+PAINTED_SIGMA: Final = 1.5
+FRESH: Final = 0.6  # share of a new correction, the rest being what was there before
+MAX_LIGHT: Final = 60.0
+MAX_FLOW: Final = 24.0
+MESH_SHARE: Final = 2  # the mesh's motion is measured on a grid so many times coarser
+KEPT: Final = 4  # corrections
+# A picture that old (ticks) begins to be forgotten; is forgotten.
+FORGOTTEN_S: Final = (0.6, 1.6)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Correction:
+    """What a picture says, on the grid [gh, gw], at its tick.
+
+    `flow` [gh, gw, 2]: a place shows what was drawn so far from it, grid pixels; `light` [gh, gw, 3] is added to
+    it; `paint` [gh, gw] is the share of `picture` [gh, gw, 3] in its stead. `positions` [v, 3] are the mesh's
+    vertices at that tick in grid pixels.
+    """
+
+    tick: int
+    positions: Floats
+    flow: Floats
+    light: Floats
+    paint: Floats
+    picture: Floats
+
+    def fields(self) -> Floats:
+        """Return flow, light, paint and picture in one array, float32 [gh, gw, 9]."""
+        return np.concatenate([self.flow, self.light, self.paint[..., None], self.picture], 2)
+
+
+class SceneLayer:
+    """The corrections of one stream, drawn at one size. Give it pictures in order of their ticks."""
+
+    def __init__(
+        self, *, width: int, height: int, stream_width: int, stream_height: int, tick_rate: Fraction
+    ) -> None:
+        """`width` x `height` is the picture that is drawn, which covers the stream's in its middle."""
+        self._size = (width, height)
+        self._tick_rate = tick_rate
+        zoom = max(width / stream_width, height / stream_height)
+        # The part of the stream's picture that is drawn: share of its width and height, around the middle.
+        self._shown = (width / zoom / stream_width, height / zoom / stream_height)
+        self._grid: tuple[int, int] | None = None
+        self._corrections: list[Correction] = []
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    @property
+    def newest_tick(self) -> int | None:
+        """The tick of the newest picture."""
+        return self._corrections[-1].tick if self._corrections else None
+
+    def add(self, picture: ScenePicture, drawn: NDArray[np.uint8], positions: NDArray[np.floating]) -> None:
+        """Take a picture. `drawn` [h, w, 3] and the mesh's `positions` [v, 3] are what is drawn at its tick."""
+        newest = self.newest_tick
+        if newest is not None and picture.tick <= newest:
+            return
+        seen = self._visible(picture.rgb)
+        if self._grid is None or self._grid != (seen.shape[1], seen.shape[0]):
+            self._corrections.clear()
+            self._grid = (seen.shape[1], seen.shape[0])
+        small = np.asarray(cv2.resize(drawn, self._grid, interpolation=cv2.INTER_AREA), np.uint8)
+        placed = self._on_grid(positions)
+        before = self._carried(self._corrections[-1], placed) if self._corrections else None
+        correction = self._measured(picture.tick, seen, small, placed, before, face=picture.face)
+        self._corrections = [*self._corrections[1 - KEPT :], correction]
+
+    def paint(
+        self, drawn: NDArray[np.uint8], positions: NDArray[np.floating], position: Fraction | int
+    ) -> NDArray[np.uint8]:
+        """Return what is drawn at a position (ticks), corrected: RGB uint8 [height, width, 3]."""
+        around = self._around(position)
+        if not around or self._grid is None:
+            return drawn
+        placed = self._on_grid(positions)
+        fields = sum((share * self._carried(c, placed) for c, share in around), np.float32(0))
+        outside = outside_face(placed, self._grid)
+        strength = self._strength(position)
+        fields = np.asarray(fields, np.float32)
+        fields[..., :2] *= strength * outside
+        fields[..., 2:5] *= strength
+        fields[..., 5:6] *= strength * outside
+        return composed(drawn, fields)
+
+    def _around(self, position: Fraction | int) -> list[tuple[Correction, np.float32]]:
+        """Return the corrections before and after a position with their shares; those of no share are left out."""
+        ticks = [c.tick for c in self._corrections]
+        after = bisect_right(ticks, position)
+        if after == 0:
+            return [(self._corrections[0], np.float32(1))] if ticks else []
+        left = self._corrections[after - 1]
+        if after == len(ticks) or position == left.tick:
+            return [(left, np.float32(1))]
+        right = self._corrections[after]
+        share = float((position - left.tick) / (right.tick - left.tick))
+        return [(left, np.float32(1 - share)), (right, np.float32(share))]
+
+    def _strength(self, position: Fraction | int) -> np.float32:
+        """Return how much of an old picture still holds."""
+        age_s = float((position - (self.newest_tick or 0)) / self._tick_rate)
+        low, high = FORGOTTEN_S
+        return np.float32(np.clip((high - age_s) / (high - low), 0, 1))
+
+    def _visible(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the part of a picture that is drawn."""
+        height, width = rgb.shape[:2]
+        across, down = self._shown
+        if min(across, down) > 0.999:
+            return rgb
+        size = max(16, round(across * width)), max(16, round(down * height))
+        scale = np.array([across * width / size[0], down * height / size[1]])
+        offset = (np.array([width, height]) - scale * size) / 2 + scale / 2 - 0.5
+        matrix = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(
+            cv2.warpAffine(rgb, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8
+        )
+
+    def _on_grid(self, positions: NDArray[np.floating]) -> Floats:
+        grid = self._grid or (1, 1)
+        scale = grid[0] / self._size[0], grid[1] / self._size[1], 1.0
+        return np.asarray(positions * np.array(scale), np.float32)
+
+    def _carried(self, correction: Correction, positions: Floats) -> Floats:
+        """Return a correction's fields where the mesh now has them."""
+        assert self._grid is not None
+        return remapped(correction.fields(), mesh_motion(positions, correction.positions, self._grid))
+
+    def _measured(
+        self,
+        tick: int,
+        seen: NDArray[np.uint8],
+        drawn: NDArray[np.uint8],
+        positions: Floats,
+        before: Floats | None,
+        *,
+        face: bool,
+    ) -> Correction:
+        assert self._grid is not None
+        outside = outside_face(positions, self._grid)
+        here, there = seen.astype(np.float32), drawn.astype(np.float32)
+        flow = self._flow(seen, drawn, outside, None if before is None else before[..., :2])
+        if before is not None:
+            flow = before[..., :2] + FRESH * (flow - before[..., :2])
+        moved = shifted(there, flow)
+        light = slow_light(here - moved, outside, positions, self._grid, face=face)
+        if before is not None:
+            light = before[..., 2:5] + FRESH * (light - before[..., 2:5])
+        rest = blurred(np.abs(here - moved - light).mean(2), PAINTED_SIGMA)
+        paint = smoothstep(rest, *PAINTED) * outside[..., 0]
+        if before is not None:
+            paint = before[..., 5] + FRESH * (paint - before[..., 5])
+        return Correction(tick, positions, flow, light, np.asarray(paint, np.float32), here)
+
+    def _flow(
+        self, seen: NDArray[np.uint8], drawn: NDArray[np.uint8], outside: Floats, guess: Floats | None
+    ) -> Floats:
+        """Return from where in `drawn` each place of `seen` comes, 0 in the face and where that is no better."""
+        a, b = grey(seen), grey(drawn)
+        # The same face in both: a filled one must not draw hair into it.
+        share = outside[..., 0]
+        a = np.asarray(np.rint(a * share + b * (1 - share)), np.uint8)
+        start = np.zeros((*a.shape, 2), np.float32) if guess is None else np.ascontiguousarray(guess)
+        flow = np.asarray(self._dis.calc(a, b, start), np.float32)
+        flow = blurred(np.clip(flow, -MAX_FLOW, MAX_FLOW), FLOW_SIGMA)
+        here, there = seen.astype(np.float32), drawn.astype(np.float32)
+        held = blurred(np.abs(here - there).mean(2), ERROR_SIGMA)
+        moved = blurred(np.abs(here - shifted(there, flow)).mean(2), ERROR_SIGMA)
+        return np.asarray(flow * smoothstep(held - moved, *GAIN)[..., None] * outside, np.float32)
+
+
+def composed(drawn: NDArray[np.uint8], fields: Floats) -> NDArray[np.uint8]:
+    """Return a drawn picture moved, lit and painted over by fields [gh, gw, 9] (see `Correction.fields`)."""
+    height, width = drawn.shape[:2]
+    gh, gw = fields.shape[:2]
+    large = np.asarray(
+        cv2.resize(fields[..., :6], (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+    )
+    picture = np.asarray(
+        cv2.resize(fields[..., 6:], (width, height), interpolation=cv2.INTER_CUBIC), np.float32
+    )
+    step = np.array([width / gw, height / gh], np.float32)
+    # Cubic, because linear sampling would soften what was sharp.
+    moved = shifted(drawn, np.asarray(large[..., :2] * step, np.float32), cv2.INTER_CUBIC).astype(np.float32)
+    lit = moved + large[..., 2:5]
+    out = lit + (picture - lit) * large[..., 5:6]
+    return np.asarray(np.rint(np.clip(out, 0, 255)), np.uint8)
+
+
+def slow_light(
+    difference: Floats, outside: Floats, positions: Floats, grid: tuple[int, int], *, face: bool
+) -> Floats:
+    """Return the slow part [gh, gw, 3] of a difference; in a face that the picture does not show, a plane of colour."""
+    weight = np.ones_like(outside) if face else outside
+    mass = np.maximum(blurred(weight[..., 0], LIGHT_SIGMA), 0.02)
+    light = blurred(difference * weight, LIGHT_SIGMA) / mass[..., None]
+    if not face:
+        inside = face_mask(positions, grid, 1.0) > 0.5
+        light = light * outside + plane(difference, inside) * (1 - outside)
+    return np.asarray(np.clip(light, -MAX_LIGHT, MAX_LIGHT), np.float32)
+
+
+def plane(values: Floats, where: NDArray[np.bool_]) -> Floats:
+    """Return the plane [h, w, c] nearest to values [h, w, c] at the places marked; 0 where they are too few."""
+    y, x = np.nonzero(where)
+    if len(y) < 8:
+        return np.zeros_like(values)
+    height, width = where.shape
+    terms = np.stack([x / width - 0.5, y / height - 0.5, np.ones(len(x))], 1)
+    slopes = np.linalg.lstsq(terms, values[y, x].astype(np.float64), rcond=None)[0]
+    rows, columns = np.mgrid[:height, :width]
+    everywhere = np.stack([columns / width - 0.5, rows / height - 0.5, np.ones((height, width))], 2)
+    return np.asarray(everywhere @ slopes, np.float32)
+
+
+def outside_face(positions: Floats, grid: tuple[int, int]) -> Floats:
+    """Return float32 [gh, gw, 1]: 0 in the face's oval and its rim, 1 outside, soft between."""
+    inside = blurred(face_mask(positions, grid, OVAL_GROWTH), OVAL_FEATHER)
+    return np.asarray(1 - inside[..., None], np.float32)
+
+
+def face_mask(positions: Floats, grid: tuple[int, int], growth: float) -> Floats:
+    """Return float32 [gh, gw]: 1 in the face's oval, made larger by `growth`."""
+    oval = positions[list(FACE_OVAL), :2].astype(np.float64)
+    middle = oval.mean(0)
+    oval = np.clip(middle + growth * (oval - middle), -4096, 4096)
+    mask = np.zeros((grid[1], grid[0]), np.uint8)
+    hull = cv2.convexHull(np.rint(oval * 16).astype(np.int32))
+    cv2.fillPoly(mask, [hull], 255, cv2.LINE_AA, 4)
+    return np.asarray(mask, np.float32) / np.float32(255)
+
+
+def mesh_motion(now: Floats, then: Floats, grid: tuple[int, int]) -> Floats:
+    """Return where each place of the grid, under the mesh as it is now, was then: float32 [gh, gw, 2], array indices."""
+    width, height = max(2, grid[0] // MESH_SHARE), max(2, grid[1] // MESH_SHARE)
+    scale = np.array([width / grid[0], height / grid[1], 1.0])
+    pixel, triangle, corner = visible_pixels((now * scale).astype(np.float32), width, height)
+    apart = (then - now)[mesh_triangles().all[triangle].astype(np.intp), :2]
+    motion = np.zeros((width * height, 2), np.float32)
+    motion[pixel] = np.einsum("pc,pcd->pd", corner, apart)
+    large = cv2.resize(motion.reshape(height, width, 2), grid, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(indices(*grid) + large, np.float32)
+
+
+def remapped(values: NDArray[np.generic], at: Floats, how: int = cv2.INTER_LINEAR) -> NDArray[np.float32]:
+    """Sample values [h, w, c] at array indices [h, w, 2]; beyond the border they stay as at it."""
+    if values.ndim == 3 and values.shape[2] > 4:  # OpenCV's limit
+        parts = [remapped(values[..., c : c + 3], at, how) for c in range(0, values.shape[2], 3)]
+        return np.concatenate(parts, 2)
+    out = cv2.remap(
+        np.ascontiguousarray(values), at[..., 0], at[..., 1], how, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(out, np.float32)
+
+
+def shifted(values: NDArray[np.generic], flow: Floats, how: int = cv2.INTER_LINEAR) -> NDArray[np.float32]:
+    """Return values [h, w, c] at each place plus its flow [h, w, 2]."""
+    height, width = flow.shape[:2]
+    return remapped(values, np.asarray(indices(width, height) + flow, np.float32), how)
+
+
+def indices(width: int, height: int) -> Floats:
+    """Return float32 [height, width, 2]: column and row of each place."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns, rows], 2).astype(np.float32)
+
+
+def grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return luma, uint8 [h, w]."""
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def blurred(values: NDArray[np.floating], sigma: float) -> Floats:
+    """Return values [h, w] or [h, w, c], blurred."""
+    return np.asarray(cv2.GaussianBlur(np.asarray(values, np.float32), (0, 0), sigma), np.float32)
+
+
+def smoothstep(values: NDArray[np.floating], low: float, high: float) -> Floats:
+    """Rise smoothly from 0 at `low` to 1 at `high`."""
+    t = np.clip((values - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
