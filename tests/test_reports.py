@@ -4,6 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from mien.call.arrivals import Arrivals
+from mien.call.queue_gauge import QueueGauge
 from mien.call.reports import LossTrend, Reception, Reports
 from mien.protocol.control import ReceiverReport
 
@@ -180,3 +181,52 @@ def test_a_copy_is_no_message_that_came() -> None:
     for number in (0, 1, 1, 2, 4):
         arrivals.on_message(message(6 * number), 200_000 * number)
     assert arrivals.missing == 1
+
+
+def arrivals_of(lost: set[int], count: int) -> Arrivals:
+    arrivals = Arrivals(RATE)
+    for number in range(count):
+        if number not in lost:
+            arrivals.on_message(message(6 * number), 200_000 * number)
+    return arrivals
+
+
+def test_runs_tell_bursts_from_single_losses() -> None:
+    single, burst = arrivals_of({3, 9, 15, 21}, 30), arrivals_of({3, 4, 5, 6, 15, 16}, 30)
+    assert (single.missing, single.runs) == (4, 4)
+    assert (burst.missing, burst.runs) == (6, 2)
+
+
+def test_what_comes_late_is_no_run_either() -> None:
+    arrivals = Arrivals(RATE)
+    for number in (0, 1, 4, 2, 3, 5, 9, 7):
+        arrivals.on_message(message(6 * number), 200_000 * number)
+    assert (arrivals.missing, arrivals.runs) == (2, 2)  # 6 and 8
+
+
+def test_keep_alives_that_get_lost_show_as_long_gaps() -> None:
+    arrivals = Arrivals(RATE)
+    for seconds in (0, 1, 2, 5, 6):
+        arrivals.on_message(bytes([0x30, 0]) + (30 * seconds).to_bytes(2, "big"), 1_000_000 * seconds)
+    assert (arrivals.missing, arrivals.runs) == (2, 1)
+    assert arrivals.still_messages == 5
+
+
+def test_a_queue_shows_before_anything_is_lost() -> None:
+    arrivals = Arrivals(RATE)
+    for number in range(60):
+        late_us = max(0, number - 30) * 20_000  # from the sixth second on, each waits 20 ms longer
+        arrivals.on_message(message(6 * number), 200_000 * number + late_us)
+        if number == 30:
+            assert arrivals.queue_us(200_000 * number) == 0
+    assert 300_000 <= arrivals.queue_us(200_000 * 59 + 580_000) <= 580_000
+    assert arrivals.queue_us(60_000_000) == 0  # nothing came lately
+
+
+def test_a_longer_way_counts_as_the_way_after_half_a_minute() -> None:
+    gauge = QueueGauge()
+    for number in range(600):
+        gauge.note(100_000 * number, 100_000 * number + (50_000 if number < 100 else 250_000))
+        if number == 200:
+            assert gauge.queue_us(100_000 * number) == 200_000
+    assert gauge.queue_us(60_000_000) == 0
