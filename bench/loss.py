@@ -13,7 +13,18 @@ from rich.table import Table
 
 from mien.bench.impairment import Profile
 from mien.bench.link_trace import TRACES, LinkTrace
-from mien.bench.loss_curve import PATTERNS, LossResult, code_clip, measure_loss
+from mien.bench.loss_curve import (
+    CARRIAGES,
+    DATA_CHANNEL,
+    PATTERNS,
+    Carriage,
+    CodedClip,
+    LossPattern,
+    LossResult,
+    Redundancy,
+    code_clip,
+    measure_loss,
+)
 from mien.bench.loss_report import draw_loss_plot, summarise
 from mien.bench.provenance import provenance
 from mien.bench.rate import CLIP_SUFFIXES, SYNTHETIC_SECONDS
@@ -43,10 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-frames", type=int, metavar="N", help="of each clip (default: all)")
     parser.add_argument("--quality", choices=[q.name.lower() for q in Quality], default="normal")
     parser.add_argument(
-        "--history",
+        "--carrier",
+        choices=["datachannel", "audio", "both"],
+        default="both",
+        help="audio: in packets of 60 ms, and of 40 ms (every second one)",
+    )
+    parser.add_argument(
+        "--repeats",
         choices=["auto", "on", "off"],
         default="auto",
-        help="messages that repeat the one before (default: auto, where 3 %% or more are lost, as in a call)",
+        help="messages that repeat earlier ones (default: auto, where 3 %% or more are lost, as in a call)",
     )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="runs of each clip (default: 5)")
     parser.add_argument("--delay-ms", type=int, default=30, metavar="MS", help="of the path (default: 30)")
@@ -97,24 +114,42 @@ def _results(options: argparse.Namespace, console: Console) -> Iterator[LossResu
         jitter_us=1000 * options.jitter_ms,
         trace=LinkTrace.named(options.trace) if options.trace else None,
     )
-    settings = _playout(options)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         for clip in progress.track(clips, description="clips"):
             tracked = _track(clip, options.max_frames)
-            coded = {
-                h: code_clip(tracked, Quality[options.quality.upper()], history=h) for h in (False, True)
-            }
-            for pattern in PATTERNS:
-                chosen = coded[_with_history(options.history, pattern.share)]
-                if chosen is None:
-                    console.print(f"{tracked.name}: too few frames with one face, left out")
-                    break
-                yield measure_loss(chosen, pattern, path, seeds=options.seeds, settings=settings)
+            for carriage in _carriages(options.carrier):
+                yield from _losses(tracked, carriage, path, options)
 
 
-def _with_history(wanted: str, loss: float) -> bool:
-    """Whether messages repeat the one before: as the product decides it, unless the user does."""
-    return wanted == "on" or (wanted == "auto" and loss >= HISTORY_ON_LOSS)
+def _losses(
+    clip: TrackedClip, carriage: Carriage, path: Profile, options: argparse.Namespace
+) -> Iterator[LossResult]:
+    coded: dict[Redundancy, CodedClip | None] = {}
+    for pattern in PATTERNS:
+        redundancy = redundancy_for(options.repeats, carriage, pattern)
+        if redundancy not in coded:
+            coded[redundancy] = code_clip(clip, Quality[options.quality.upper()], carriage, redundancy)
+        chosen = coded[redundancy]
+        if chosen is None:
+            Console(stderr=True).print(f"{clip.name}: too few frames with one face, left out")
+            return
+        yield measure_loss(chosen, pattern, path, seeds=options.seeds, settings=_playout(options))
+
+
+def redundancy_for(wanted: str, carriage: Carriage, pattern: LossPattern) -> Redundancy:
+    """What messages repeat: as a call decides it, unless the user does."""
+    if wanted == "off" or (wanted == "auto" and pattern.share < HISTORY_ON_LOSS):
+        return Redundancy()
+    bursts = pattern.kind == "bursts"
+    if carriage is DATA_CHANNEL:
+        return Redundancy(copies=1, lag=4 if bursts else 0)
+    return Redundancy(copies=2, lag=1 if bursts else 0)
+
+
+def _carriages(wanted: str) -> tuple[Carriage, ...]:
+    if wanted == "datachannel":
+        return (DATA_CHANNEL,)
+    return CARRIAGES if wanted == "both" else tuple(c for c in CARRIAGES if c is not DATA_CHANNEL)
 
 
 def _playout(options: argparse.Namespace) -> PlayoutSettings:
@@ -146,21 +181,19 @@ def _tell(results: Sequence[LossResult]) -> None:
     table = Table(
         title="The shown face against the tracked one (% of the inter-pupil distance), means over clips"
     )
-    for heading in (
-        "loss",
-        "of messages",
-        "clips",
-        "error",
-        "p95",
-        "mouth",
-        "made up",
-        "delay ms",
-        "payload kbps",
-    ):
-        table.add_column(heading, justify="left" if heading == "loss" else "right")
+    table.add_column("carrier")
+    table.add_column("loss")
+    for heading in ("of packets", "clips", "error", "p95", "mouth", "made up", "delay ms", "payload kbps"):
+        table.add_column(heading, justify="right")
     for s in summarise(results):
-        table.add_row(str(s["pattern"]), f"{s['loss']:.0%}", str(s["clips"]), f"{s['nme']:.2f}", f"{s['nme_p95']:.2f}",
-                      f"{s['mouth_nme']:.2f}", f"{s['concealed']:.1%}", f"{s['delay_ms']:.0f}", f"{s['payload_kbps']:.2f}")  # fmt: skip
+        table.add_row(
+            str(s["carriage"]), str(s["pattern"]), f"{s['loss']:.0%}", str(s["clips"]), f"{s['nme']:.2f}",
+            f"{s['nme_p95']:.2f}", f"{s['mouth_nme']:.2f}", f"{s['concealed']:.1%}", f"{s['delay_ms']:.0f}",
+            f"{s['payload_kbps']:.2f}",
+        )  # fmt: skip
     console = Console()
     console.print(table)
-    console.print("bursts: of 5 messages on average; made up: interpolated or held over a gap")
+    console.print(
+        "bursts: of 5 packets on average, on the data channel of 5 messages of 200 ms; "
+        "made up: interpolated or held over a gap"
+    )

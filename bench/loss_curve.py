@@ -1,8 +1,8 @@
 """What packet loss does to the shown face: a clip's messages over a `Link`, the receiver, the error at each moment.
 
-No sockets and no waiting: a message leaves when the frame that completes it was taken, so a run takes no longer
-than its arithmetic, and the same seed gives the same figures. What the sender's and the receiver's machines
-take is not in the delay.
+No sockets and no waiting: on the data channel a message leaves when the frame that completes it was taken, in
+voice packets when a packet is due, so a run takes no longer than its arithmetic, and the same seed gives the same
+figures. What the sender's and the receiver's machines take is not in the delay.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from mien.encoder.sender import FaceSender
 from mien.encoder.tracker import Tracking
 from mien.models.face_model import FaceModel, project
 from mien.models.landmark_sets import LIPS, inter_pupil_px
+from mien.protocol.message import MAX_FRAMES_PER_MESSAGE
 from mien.protocol.quantizer import Quality
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
@@ -31,6 +32,34 @@ BURST_PACKETS: Final = 5.0
 SHARES: Final = (0.0, 0.05, 0.1, 0.2, 0.3)
 RENDER_RATE: Final = 30
 START_US: Final = 1_000_000_000  # of the receiver's clock: that it is not the sender's must not matter
+
+
+@dataclass(frozen=True, slots=True)
+class Carriage:
+    """How messages travel: in messages of the data channel, or in every so many-th packet of a voice."""
+
+    name: str
+    packet_ms: int | None = None  # of the voice; None: the data channel
+    every: int = 1  # packet carries a message
+
+    @property
+    def span(self) -> int | None:
+        """The frames of a message, about, where packets cut them."""
+        return None if self.packet_ms is None else max(1, round(self.packet_ms * self.every * 30 / 1000))
+
+
+DATA_CHANNEL: Final = Carriage("data channel")
+CARRIAGES: Final = (DATA_CHANNEL, Carriage("audio 60 ms", 60), Carriage("audio 40 ms", 40, every=2))
+VOICE_BYTES: Final = 28 + 12 + 10 + 5  # IP, UDP, RTP and its seal, and what frames a message in the padding
+VOICE_KBPS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Redundancy:
+    """What messages repeat: see `FaceSender.set_repeats`."""
+
+    copies: int = 0
+    lag: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +86,15 @@ PATTERNS: Final = tuple(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CodedClip:
-    """A clip's coded part: its messages with the times at which they leave, and where the face really was."""
+    """A clip's coded part: its packets with the times at which they leave, and where the face really was."""
 
     name: str
     quality: Quality
     header: StreamHeader
     neutral: Landmarks  # [478, 3], model space
-    history: bool
-    messages: tuple[tuple[int, bytes], ...]
+    carriage: Carriage
+    redundancy: Redundancy
+    packets: tuple[tuple[int, int, bytes | None], ...]  # when each leaves, its bytes, the message in it
     truth: dict[int, Landmarks]  # [478, 2] in pixels, by tick
     start_us: int  # of tick 0
     end_us: int
@@ -76,12 +106,14 @@ class LossResult:
 
     Errors are mean 2-D distances in percent of the inter-pupil distance, shown against tracked at the shown
     moment. `concealed`: share of pictures that were made up, until the last message was due. `delay_ms`: from a
-    moment to its picture, median; the link's own delay is in it. `lost`: share of messages that did get lost.
+    moment to its picture, median; the link's own delay is in it. `lost`: share of packets that did get lost.
     """
 
     clip: str
     quality: str
-    history: bool
+    carriage: str
+    copies: int
+    lag: int
     kind: str
     loss: float
     lost: float
@@ -95,36 +127,70 @@ class LossResult:
     seeds: int
 
 
-def code_clip(clip: TrackedClip, quality: Quality, *, history: bool = False) -> CodedClip | None:
-    """Enrol on the first 60 %, code the last 40 %; `None` where too few frames hold one face.
-
-    `history`: each message repeats the one before it, coarsely.
-    """
+def code_clip(
+    clip: TrackedClip,
+    quality: Quality,
+    carriage: Carriage = DATA_CHANNEL,
+    redundancy: Redundancy = Redundancy(),
+) -> CodedClip | None:
+    """Enrol on the first 60 %, code the last 40 %; `None` where too few frames hold one face."""
     enrolled = enrol_clip(clip)
     if enrolled is None:
         return None
     cut, found, header = enrolled.cut, enrolled.found, enrolled.header
     sender = FaceSender(header, enrolled.fitter, quality=quality, source_rate=clip.rate)
-    sender.repeat_history(history)
-    messages: list[tuple[int, bytes]] = []
+    if carriage.packet_ms is not None:
+        sender.set_frames_per_message(MAX_FRAMES_PER_MESSAGE)
+    sender.set_repeats(redundancy.copies, redundancy.lag, span=carriage.span)
+    clock = _PacketClock(carriage, sender)
     truth = {}
     times_us = [int(t) for t in clip.times_us[cut:]]
     for time_us, landmarks, ok in zip(times_us, clip.landmarks[cut:], found[cut:], strict=True):
-        messages += [(time_us, m) for m in sender.on_tracking(time_us, Tracking((landmarks,) if ok else ()))]
+        clock.advance(time_us)
+        clock.take(sender.on_tracking(time_us, Tracking((landmarks,) if ok else ())), time_us)
         if ok and sender.frame_tick is not None:
             truth[sender.frame_tick] = landmarks[:, :2]
-    messages += [(times_us[-1], m) for m in sender.finish()]
+    clock.take(sender.finish(), times_us[-1])
     return CodedClip(
-        clip.name,
-        quality,
-        header,
-        enrolled.neutral,
-        history,
-        tuple(messages),
-        truth,
-        times_us[0],
-        times_us[-1],
+        name=clip.name,
+        quality=quality,
+        header=header,
+        neutral=enrolled.neutral,
+        carriage=carriage,
+        redundancy=redundancy,
+        packets=tuple(clock.packets),
+        truth=truth,
+        start_us=times_us[0],
+        end_us=times_us[-1],
     )
+
+
+class _PacketClock:
+    """Says which packets leave when: each message its own, or the voice's at their times."""
+
+    def __init__(self, carriage: Carriage, sender: FaceSender) -> None:
+        self.packets: list[tuple[int, int, bytes | None]] = []
+        self._carriage = carriage
+        self._sender = sender
+        self._due_us: int | None = None
+
+    def advance(self, now_us: int) -> None:
+        """Let the voice packets leave that are due before a frame that is taken now."""
+        if self._carriage.packet_ms is None:
+            return
+        period_us = 1000 * self._carriage.packet_ms
+        if self._due_us is None:
+            self._due_us = now_us + period_us
+        while self._due_us < now_us:
+            rides = len(self.packets) % self._carriage.every == 0
+            message = self._sender.cut() if rides else None
+            size = VOICE_BYTES + VOICE_KBPS * self._carriage.packet_ms // 8 + len(message or b"")
+            self.packets.append((self._due_us, size, message))
+            self._due_us += period_us
+
+    def take(self, messages: list[bytes], now_us: int) -> None:
+        """Let messages leave that are complete by themselves."""
+        self.packets += [(now_us, DATACHANNEL_BYTES + len(m), m) for m in messages]
 
 
 def measure_loss(
@@ -139,17 +205,19 @@ def measure_loss(
     return LossResult(
         clip=clip.name,
         quality=clip.quality.name.lower(),
-        history=clip.history,
+        carriage=clip.carriage.name,
+        copies=clip.redundancy.copies,
+        lag=clip.redundancy.lag,
         kind=pattern.kind,
         loss=pattern.share,
-        lost=round(sum(r.link.counts.lost for r in runs) / (seeds * len(clip.messages)), 4),
+        lost=round(sum(r.link.counts.lost for r in runs) / (seeds * len(clip.packets)), 4),
         pictures=pictures,
         nme=_rounded(np.mean, errors[:, 0]),
         nme_p95=_rounded(lambda e: np.percentile(e, 95), errors[:, 0]),
         mouth_nme=_rounded(np.mean, errors[:, 1]),
         concealed=round(sum(r.concealed for r in runs) / pictures, 4) if pictures else 0.0,
         delay_ms=round(float(np.median(delays_us)) / 1000, 1) if delays_us else 0.0,
-        payload_kbps=round(8 * sum(len(m) for _, m in clip.messages) / seconds / 1000, 3),
+        payload_kbps=round(8 * sum(len(m) for _, _, m in clip.packets if m) / seconds / 1000, 3),
         seeds=seeds,
     )
 
@@ -170,15 +238,16 @@ class _Run:
         clip = self._clip
         arrivals = sorted(
             (START_US + arrival_us, number)
-            for number, (left_us, data) in enumerate(clip.messages)
-            for arrival_us in self.link.send(left_us, len(data) + DATACHANNEL_BYTES)
+            for number, (left_us, size, message) in enumerate(clip.packets)
+            for arrival_us in self.link.send(left_us, size)
+            if message is not None
         )
         waiting = iter(arrivals)
         following = next(waiting, None)
         for picture in range((clip.end_us - clip.start_us) * RENDER_RATE // 1_000_000):
             now_us = clip.start_us + picture * 1_000_000 // RENDER_RATE
             while following is not None and following[0] <= START_US + now_us:
-                receiver.on_message(clip.messages[following[1]][1], following[0])
+                receiver.on_message(clip.packets[following[1]][2] or b"", following[0])
                 following = next(waiting, None)
             self._judge(receiver.show(START_US + now_us), now_us)
 

@@ -3,22 +3,22 @@
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mien.bench.loss_curve import LossResult
 from mien.protocol.errors import MienError
 
 COLOURS: Final = {"random": "#1f6f8b", "bursts": "#d98c21"}
+PLOTTED: Final = {"nme": "error, % of inter-pupil distance", "concealed": "pictures made up, %"}
 FIGURES: Final = ("nme", "nme_p95", "mouth_nme", "concealed", "delay_ms", "lost", "payload_kbps")
 
 
 def summarise(results: Sequence[LossResult]) -> list[dict[str, float | int | str]]:
     """Return, for each pattern in the order of the results, the mean over clips of each figure."""
-    patterns = dict.fromkeys((r.quality, r.kind, r.loss) for r in results)
     rows = []
-    for quality, kind, loss in patterns:
-        chosen = [r for r in results if (r.quality, r.kind, r.loss) == (quality, kind, loss)]
-        row: dict[str, float | int | str] = {"quality": quality, "pattern": kind, "loss": loss}
+    for key in dict.fromkeys(map(_pattern, results)):
+        chosen = [r for r in results if _pattern(r) == key]
+        row = dict(zip(("quality", "carriage", "pattern", "loss"), key, strict=True))
         row["clips"] = len(chosen)
         row |= {name: round(statistics.fmean(getattr(r, name) for r in chosen), 4) for name in FIGURES}
         rows.append(row)
@@ -36,39 +36,38 @@ def draw_loss_plot(results: Sequence[LossResult], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(12, 5), sharex=True)
-    for kind, colour in COLOURS.items():
-        for name in dict.fromkeys(r.clip for r in results):
-            # Without loss both patterns are the same: the measured one stands for both.
-            rows = sorted(
-                (r for r in results if r.clip == name and (r.kind == kind or r.loss == 0)), key=_loss
-            )
-            for axis, what in zip(axes, ("nme", "concealed"), strict=True):
-                axis.plot(
-                    [100 * r.loss for r in rows], [_shown(r, what) for r in rows], color=colour, alpha=0.2
-                )
-        for axis, what in zip(axes, ("nme", "concealed"), strict=True):
-            shares = sorted({r.loss for r in results if r.kind == kind or r.loss == 0})
-            means = [
-                statistics.fmean(
-                    _shown(r, what) for r in results if r.loss == s and (r.kind == kind or s == 0)
-                )
-                for s in shares
-            ]
-            axis.plot([100 * s for s in shares], means, "o-", color=colour, label=kind)
-    axes[0].set(xlabel="messages lost, %", ylabel="error, % of inter-pupil distance", ylim=(0, None))
-    axes[1].set(xlabel="messages lost, %", ylabel="pictures made up, %", ylim=(0, None))
-    axes[0].legend(frameon=False)
-    for axis in axes:
-        axis.grid(alpha=0.2)
+    carriages = list(dict.fromkeys(r.carriage for r in results))
+    figure, rows = pyplot.subplots(
+        len(carriages), 2, figsize=(11, 3.6 * len(carriages)), sharex=True, sharey="col", squeeze=False
+    )
+    for axes, carriage in zip(rows, carriages, strict=True):
+        chosen = [r for r in results if r.carriage == carriage]
+        for axis, (what, label) in zip(axes, PLOTTED.items(), strict=True):
+            for kind, colour in COLOURS.items():
+                _draw(axis, [r for r in chosen if r.kind == kind or r.loss == 0], what, kind, colour)
+            axis.set(ylabel=label, ylim=(0, None), title=carriage)
+            axis.grid(alpha=0.2)
+    for axis in rows[-1]:
+        axis.set(xlabel="packets lost, %")
+    rows[0][0].legend(frameon=False)
     figure.suptitle("What is shown against what was tracked at that moment")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
-def _loss(result: LossResult) -> float:
-    return result.loss
+def _draw(axis: Any, results: Sequence[LossResult], what: str, kind: str, colour: str) -> None:
+    """Draw one pattern. Without loss both are the same: the measured one stands for both."""
+    for name in dict.fromkeys(r.clip for r in results):
+        rows = sorted((r for r in results if r.clip == name), key=lambda r: r.loss)
+        axis.plot([100 * r.loss for r in rows], [_shown(r, what) for r in rows], color=colour, alpha=0.15)
+    shares = sorted({r.loss for r in results})
+    means = [statistics.fmean(_shown(r, what) for r in results if r.loss == share) for share in shares]
+    axis.plot([100 * share for share in shares], means, "o-", color=colour, label=kind)
+
+
+def _pattern(result: LossResult) -> tuple[float | int | str, ...]:
+    return result.quality, result.carriage, result.kind, result.loss
 
 
 def _shown(result: LossResult, what: str) -> float:

@@ -21,7 +21,7 @@ MAX_LAG: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """`count` frames, `stride` ticks apart; the last one lies `stride` + 6 `lag` ticks before the first new frame.
+    """`count` frames, `stride` ticks apart; the last one lies 1 + 6 `lag` ticks before the first new frame.
 
     On the wire one byte: count - 1 in the high three bits, stride - 1 in the next two, lag in the low three.
     """
@@ -42,7 +42,7 @@ class Repeats:
     @property
     def reach(self) -> int:
         """How many ticks before the first new frame the oldest repeat lies."""
-        return self.stride * self.count + LAG_TICKS * self.lag
+        return 1 + LAG_TICKS * self.lag + (self.count - 1) * self.stride
 
     @property
     def offsets(self) -> range:

@@ -127,7 +127,7 @@ def test_command_prints_a_row_for_each_pattern(
     monkeypatch.setattr(loss, "_track", lambda clip, max_frames: scripted_clip(200))
     assert loss.run(options("--json", "--seeds", "1", "--trace", "lte")) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(rows) == 2 * 9 and {r["kind"] for r in rows} == {"clip", "summary"}
+    assert len(rows) == 2 * 3 * 9 and {r["kind"] for r in rows} == {"clip", "summary"}
     assert rows[0]["path_trace"] == "lte" and rows[0]["delay_ms"] > 200
 
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from mien.protocol.errors import WireError
 from mien.protocol.message import FACE_KINDS, CoefficientMessage, Extension, message_kind
 from mien.protocol.quantizer import MAX_VALUE
-from mien.protocol.repeats import Repeats
+from mien.protocol.repeats import REPEAT_STRIDE, Repeats
 from mien.protocol.stream import StreamHeader, TrackerId
 from mien.protocol.tables import Tables
 
@@ -38,8 +38,8 @@ def described(entry: dict[str, Any]) -> CoefficientMessage:
 def repeats_at(ticks: list[int]) -> Repeats | None:
     if not ticks:
         return None
-    stride = ticks[1] - ticks[0] if len(ticks) > 1 else -ticks[0]
-    return Repeats(len(ticks), stride, (-ticks[-1] - stride) // 6)
+    stride = ticks[1] - ticks[0] if len(ticks) > 1 else REPEAT_STRIDE
+    return Repeats(len(ticks), stride, (-ticks[-1] - 1) // 6)
 
 
 def same(a: CoefficientMessage, b: CoefficientMessage) -> bool:

@@ -17,7 +17,7 @@ export interface Extension {
   readonly data: Uint8Array;
 }
 
-/** Earlier frames, once more: `stride` ticks apart, the last one `stride + 6 lag` ticks before the first new frame. */
+/** Earlier frames, once more: `stride` ticks apart, the last one `1 + 6 lag` ticks before the first new frame. */
 export interface Repeats {
   readonly stride: number; // 1 to 4
   readonly lag: number; // 0 to 7
@@ -75,7 +75,7 @@ export function parseMessage(data: Uint8Array, tables: Tables): CoefficientMessa
 
 /** The repeats' ticks relative to the message's first tick: negative, the oldest first. */
 export function repeatedTicks({ stride, lag, frames }: Repeats): number[] {
-  return frames.map((_, i) => -(stride * (frames.length - i) + LAG_TICKS * lag));
+  return frames.map((_, i) => -(stride * (frames.length - 1 - i) + 1 + LAG_TICKS * lag));
 }
 
 /** Return the message's bytes. Throws `RangeError` for fields that do not fit. */

@@ -59,8 +59,8 @@ function fieldsOf(vector: Vector): CoefficientMessage {
 function repeatsOf({ repeated_ticks: ticks }: Vector, frames: Frame[]): Repeats | undefined {
   if (ticks.length === 0) return undefined;
   const last = -ticks.at(-1)!;
-  const stride = ticks.length > 1 ? ticks[1]! - ticks[0]! : last;
-  return { stride, lag: (last - stride) / 6, frames: frames.slice(0, ticks.length).map(({ values }) => values) };
+  const stride = ticks.length > 1 ? ticks[1]! - ticks[0]! : 2; // that of a single one is nowhere to be seen
+  return { stride, lag: (last - 1) / 6, frames: frames.slice(0, ticks.length).map(({ values }) => values) };
 }
 
 /** A seeded generator: mulberry32. */
