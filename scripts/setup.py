@@ -38,7 +38,9 @@ LANDMARKER = "mediapipe==0.10.31"
 FACE_MESH = "mediapipe==0.10.21"
 FACE_MESH_NEWEST_PYTHON = (3, 12)
 # What FaceMesh really imports of its declared dependencies. Its protobuf is older than any other's.
-FACE_MESH_NEEDS = ("absl-py", "attrs", "flatbuffers", "matplotlib", "protobuf>=4.25.3,<5")
+FACE_MESH_NEEDS = ("absl-py", "attrs", "flatbuffers", "matplotlib", "protobuf==4.25.9")
+# Speech clean-up, which cannot live with that protobuf: where FaceMesh is the tracker, calls do without it.
+VOICE_NEEDS = ("protobuf==7.36.2",)
 
 # Debian's package, and the file whose presence shows that it (or its like elsewhere) is installed.
 DEBIAN_LIBRARIES = {
@@ -97,6 +99,7 @@ def main() -> int:
         plan = set_up_tracker(fresh=fresh)
         if plan.tracker == "none":
             return 1
+        fresh = set_up_voice(plan) or fresh
         if options.both:
             fresh = set_up_second(plan) or fresh
     except SetupError as error:
@@ -165,6 +168,22 @@ def set_up_tracker(*, fresh: bool) -> Plan:
     elif plan.tracker == "none":
         say(f"==> {plan.advice}")
     return plan
+
+
+def set_up_voice(plan: Plan) -> bool:
+    """Install speech clean-up where it can live beside the tracker. Never fatal. Returns whether there was anything to do."""
+    stamp = Stamp(VENV)
+    wanted = f"{plan.tracker} {fingerprint()}"
+    if stamp.read("voice") == wanted:
+        return False
+    if plan.tracker == "landmarker":
+        say("==> installing speech clean-up (livekit)")
+        try:
+            pip(VENV, [pinned("livekit"), *VOICE_NEEDS])
+        except SetupError as error:
+            say(f"==> going on without speech clean-up: {error}")
+    stamp.write("voice", wanted)
+    return True
 
 
 def set_up_second(plan: Plan) -> bool:

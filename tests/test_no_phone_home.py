@@ -11,6 +11,7 @@ from pathlib import Path
 import ifaddr
 import pytest
 
+from mien.call.audio_processing import why_no_processing
 from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.errors import MienError
 from tests.network_trace import METHODS, Contact, Method, outside, parse_strace, trace, why_not
@@ -67,6 +68,16 @@ def test_second_tracker_is_silent(method: Method, tmp_path: Path) -> None:
         script("traced_tracker", SECOND_PYTHON), method=method, folder=tmp_path, env=IN_CHECKOUT
     )
     assert json.loads(out)["found"] == 12
+    assert outside(contacts) == []
+
+
+def test_speech_clean_up_is_silent(method: Method, tmp_path: Path) -> None:
+    """A package made for calls through servers: that the one part that is used calls nobody has to be seen."""
+    reason = why_no_processing()
+    if reason:
+        pytest.skip(reason)
+    contacts, out = trace(script("traced_voice"), method=method, folder=tmp_path, env=IN_CHECKOUT)
+    assert int(out) == 48_000
     assert outside(contacts) == []
 
 

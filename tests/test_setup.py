@@ -108,6 +108,28 @@ def test_closed_network(
     assert setup.set_up_tracker(fresh=False).tracker == "face_mesh"
 
 
+def test_speech_clean_up_lives_beside_one_tracker_only(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = FakeMachine(setup, monkeypatch, tmp_path, reachable=True)
+    landmarker, face_mesh = setup.Plan("landmarker", ""), setup.Plan("face_mesh", "why")
+    assert setup.set_up_voice(face_mesh) and machine.installed == []
+    assert setup.set_up_voice(landmarker)
+    [[livekit, protobuf]] = machine.installed
+    assert livekit.startswith("livekit==") and int(protobuf.removeprefix("protobuf==").split(".")[0]) >= 5
+    assert not setup.set_up_voice(landmarker) and len(machine.installed) == 1
+    assert not any(
+        line.startswith("protobuf") for line in (ROOT / "requirements.lock").read_text().splitlines()
+    )
+
+    def fail(venv: Path, arguments: list[str]) -> None:
+        raise setup.SetupError("no such wheel")
+
+    monkeypatch.setattr(setup, "pip", fail)
+    setup.set_up_voice(face_mesh)
+    assert setup.set_up_voice(landmarker) and "going on without" in capsys.readouterr().out
+
+
 def test_stamp(setup: ModuleType, tmp_path: Path) -> None:
     stamp = setup.Stamp(tmp_path)
     assert stamp.read("main") is None

@@ -17,9 +17,10 @@ from mien.call.source_worker import TrackedFrame
 from mien.call.statistics import CallStatistics
 from mien.call.turns import short_turns
 from mien.commands.call_controls import commands_from_terminal, direct, hang_up_on_signals
-from mien.commands.call_equipment import Equipment, open_sound, opened_equipment
+from mien.commands.call_equipment import Equipment, opened_equipment
 from mien.commands.call_options import add_arguments, call_settings, check_options
 from mien.commands.call_report import print_call
+from mien.commands.call_sound import open_sound
 from mien.protocol.errors import MienError
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
@@ -49,20 +50,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _call(options: argparse.Namespace, equipment: Equipment, console: Console) -> CallStatistics:
-    voice, speaker = open_sound(options, console)
+    sound = open_sound(options, equipment.source, console)
     hooks = CallHooks(
         on_frame=lambda frame: _keep_own(equipment, frame),
         on_picture=lambda picture: _show(equipment, picture, session),
         on_status=lambda text: _say(console, text),
-        on_voice=speaker.play if speaker else None,
+        on_voice=sound.speaker.play if sound.speaker else None,
     )
     session = CallSession(
         Participant(
-            source=equipment.source,
+            source=sound.source,
             tracker=equipment.tracker,
             avatar=equipment.avatar.serialize() if equipment.avatar else None,
             signer=equipment.signer,
-            voice=voice,
+            voice=sound.voice,
         ),
         call_settings(options, equipment.url),
         hooks,
@@ -76,8 +77,7 @@ async def _call(options: argparse.Namespace, equipment: Equipment, console: Cons
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
-        if speaker is not None:
-            speaker.close()
+        sound.close()
 
 
 def _keep_own(equipment: Equipment, frame: TrackedFrame) -> None:

@@ -9,11 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from mien.call.audio import VoiceTrack
 from mien.call.scripted_source import Act, CoverableSource, parse_script
 from mien.call.signalling import room_url
-from mien.call.sound_device import Loudspeaker
-from mien.call.voice_source import open_voice
 from mien.commands.avatar_files import read_avatar
 from mien.decoder.window import Window
 from mien.encoder.capture import open_source
@@ -100,22 +97,3 @@ def _open_window(options: argparse.Namespace, console: Console) -> Window | None
     except MienError as error:
         console.print(f"no window ({error}): {fate}")
         return None
-
-
-def open_sound(options: argparse.Namespace, console: Console) -> tuple[VoiceTrack | None, Loudspeaker | None]:
-    """Open microphone (or what stands for it) and loudspeaker, in a running loop. Raises `MienError`."""
-    if options.no_audio:
-        return None, None
-    voice: VoiceTrack | None = None
-    speaker: Loudspeaker | None = None
-    try:
-        voice = open_voice(options.audio or "microphone", muted=options.mute)
-    except MienError as error:
-        if options.audio:
-            raise
-        console.print(f"you are not heard: {error}")
-    try:
-        speaker = Loudspeaker()
-    except MienError as error:
-        console.print(f"you hear nothing: {error}")
-    return voice, speaker

@@ -8,17 +8,17 @@ from typing import Final
 
 from mien.call.carrier_choice import CarrierWish
 from mien.call.face_view import ViewSettings
-from mien.call.opus import MAX_KBPS, MIN_KBPS, VoiceSettings
+from mien.call.opus import FRAMES_MS, MAX_KBPS, MIN_KBPS, VoiceSettings
 from mien.call.peer import Addresses, IceServer
 from mien.call.settings import CallSettings
 from mien.call.signalling import DEFAULT_SERVER, is_loopback
 from mien.call.source_worker import SenderSettings
+from mien.commands import call_sound
 from mien.protocol.errors import MienError
 from mien.protocol.private_files import cache_folder
 from mien.protocol.quantizer import Quality
 
 ICE_PASSWORD: Final = "MIEN_ICE_PASSWORD"
-VOICE_FRAMES_MS: Final = (20, 40, 60)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     face.add_argument("--show", action="store_true", help="show your camera as video from the start")
     voice = parser.add_argument_group("voice")
-    voice.add_argument(
-        "--audio", metavar="SOURCE", help="microphone, silence or a WAV file (default: a microphone if any)"
-    )
+    call_sound.add_arguments(voice)
     voice.add_argument(
         "--voice-kbps",
         type=float,
@@ -70,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     voice.add_argument(
         "--voice-frame-ms",
         type=int,
-        choices=VOICE_FRAMES_MS,
+        choices=FRAMES_MS,
         default=60,
         help="a packet's length: longer costs less and waits longer (default: 60)",
     )

@@ -89,6 +89,7 @@ def examine() -> list[Finding]:
         check_codecs,
         check_cameras,
         check_sound,
+        check_voice,
         check_inference,
         check_node,
         check_owner_key,
@@ -225,6 +226,20 @@ def check_sound() -> Finding:
     if microphones and speakers:
         return Finding("sound", State.FINE, found)
     return Finding("sound", State.REDUCED, found, "calls then run without one's own voice, or silently")
+
+
+def check_voice() -> Finding:
+    """What cleans a voice of echo and noise."""
+    from mien.call.audio_processing import ADVICE, why_no_processing
+
+    reason = why_no_processing()
+    if reason:
+        return Finding("speech clean-up", State.REDUCED, reason.partition(";")[0].partition(": ")[2], ADVICE)
+    return Finding(
+        "speech clean-up",
+        State.FINE,
+        f"livekit {importlib.metadata.version('livekit')}: echo, noise and level of a microphone",
+    )
 
 
 def check_inference() -> Finding:
