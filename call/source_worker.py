@@ -32,6 +32,7 @@ WARM_UP_US: Final = 500_000  # of faces that the stream's reference is made from
 MAX_WARM_UP_US: Final = 2_000_000  # waited for the first of them
 LATE_US: Final = 100_000  # a file's frame that is later than this is left out
 STOP_S: Final = 3.0
+CUT_S: Final = 0.01  # waited for the thread; the next packet takes what this one does not
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,9 +125,13 @@ class SourceWorker:
             logger.warning("the source %s did not stop within %g s", self._source.name, STOP_S)
 
     def cut(self) -> bytes | None:
-        """Return the message that was begun, as `FaceSender.cut` does."""
-        with self._coding:
+        """Return the message that was begun, as `FaceSender.cut` does; `None` also where it is being worked on."""
+        if not self._coding.acquire(timeout=CUT_S):  # the loop has a voice to send, too
+            return None
+        try:
             return self._sender.cut() if self._sender else None
+        finally:
+            self._coding.release()
 
     def set_quality(self, quality: Quality) -> None:
         """See `FaceSender.set_quality`."""
@@ -205,8 +210,9 @@ class SourceWorker:
         if self._sender is None and self._avatar is not None:
             self._collect(face, timestamp_us, frame)
         if self._sender is not None:
+            state = self._sender.look_at(timestamp_us, tracking)
             with self._coding:
-                messages = self._sender.on_tracking(timestamp_us, tracking)
+                messages = self._sender.code(state)
             tick = self._sender.frame_tick
         self._post(
             self._deliver,

@@ -5,6 +5,7 @@ nothing, packets are made for them, on the same clock as the voice.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import replace
 from typing import Any, Final, Protocol
@@ -25,6 +26,7 @@ SILENT_PACKET: Final = bytes(
     [9 << 3]
 )  # 20 ms of nothing, for a decoder that has heard nobody: SILK, wideband
 WAKE_S: Final = 0.2
+MAX_UNHEARD: Final = 25  # frames of the source that wait; then the oldest is of no use
 
 
 class Riders(Protocol):
@@ -50,7 +52,7 @@ class CodedVoiceTrack(MediaStreamTrack):
         self._coder: VoiceCoder | None = None
         self._cadence = CarrierCadence()
         self._ready: deque[VoicePacket] = deque()
-        self._listening: asyncio.Task[Any] | None = None  # for the source's next frame
+        self._ear = _Ear(source)
         self._sound_end = 0  # position behind the newest sound
         self._sound_us: int | None = None  # when that came
         self._newest = VoicePacket(0, b"")  # that left
@@ -77,8 +79,7 @@ class CodedVoiceTrack(MediaStreamTrack):
         """Stop the source too."""
         super().stop()
         self._source.stop()
-        if self._listening is not None:
-            self._listening.cancel()
+        self._ear.close()
 
     async def _next_packet(self) -> VoicePacket | None:
         """Return what leaves next, `None` where something happened and yet nothing leaves."""
@@ -86,27 +87,11 @@ class CodedVoiceTrack(MediaStreamTrack):
             return self._boarded(self._ready.popleft())
         if self.readyState != "live":
             raise MediaStreamError
-        frame = await self._next_frame()
+        frame = await self._ear.next_frame(self._patience_s())
         if frame is None:
             return self._packet_while_muted()
-        if not isinstance(frame, av.AudioFrame):
-            return None
         coder = self._take(frame)
         return None if self._ready else self._packet_in_pause(coder)
-
-    async def _next_frame(self) -> object | None:
-        """Return what the source gives next; `None` where that takes long and a packet may be due."""
-        if self._riders is None:
-            return await self._source.recv()
-        if self._listening is None:
-            self._listening = asyncio.ensure_future(self._source.recv())
-            self._listening.add_done_callback(lambda task: task.cancelled() or task.exception())
-        done, _ = await asyncio.wait({self._listening}, timeout=self._patience_s())
-        if not done:
-            return None
-        listening, self._listening = self._listening, None
-        frame: object = listening.result()
-        return frame
 
     def _take(self, frame: av.AudioFrame) -> VoiceCoder:
         if self._coder is None:  # only now is it known what was negotiated
@@ -137,7 +122,7 @@ class CodedVoiceTrack(MediaStreamTrack):
 
     def _packet_while_muted(self) -> VoicePacket | None:
         position = self._position_while_muted(clock.now_us())
-        if position is None or not self._cadence.may_ride(position, spoken=False):
+        if position is None or self._riders is None or not self._cadence.may_ride(position, spoken=False):
             return None
         return self._with_message(VoicePacket(position, SILENT_PACKET, spoken=False), voice=False)
 
@@ -170,6 +155,49 @@ class CodedVoiceTrack(MediaStreamTrack):
             return WAKE_S
         wait_s = self._cadence.wait(position, spoken=False) / RATE_HZ
         return wait_s if wait_s > 0 else WAKE_S
+
+
+class _Ear:
+    """Listens to a source all the time, so that waiting for its next frame can be given up and taken up again.
+
+    A frame costs the event loop no more turns than reading it directly would: a busy loop has few.
+    """
+
+    def __init__(self, source: MediaStreamTrack) -> None:
+        self._source = source
+        self._frames: deque[av.AudioFrame] = deque(maxlen=MAX_UNHEARD)
+        self._came = asyncio.Event()
+        self._listening: asyncio.Task[None] | None = None
+
+    async def next_frame(self, patience_s: float) -> av.AudioFrame | None:
+        """Return the oldest frame that waits; `None` where none comes so soon. Raises what the source does."""
+        if self._listening is None:
+            self._listening = asyncio.ensure_future(self._listen())
+        if not self._frames and not self._listening.done():
+            self._came.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._came.wait()
+        if self._frames:
+            return self._frames.popleft()
+        if self._listening.done():
+            self._listening.result()
+        return None
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._listening is not None:
+            self._listening.cancel()
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                frame = await self._source.recv()
+                if isinstance(frame, av.AudioFrame):
+                    self._frames.append(frame)
+                    self._came.set()
+        finally:
+            self._came.set()
 
 
 def _as_av(packet: VoicePacket) -> "av.Packet[Any]":

@@ -111,12 +111,21 @@ class FaceSender:
 
     def on_tracking(self, timestamp_us: int, tracking: Tracking) -> list[bytes]:
         """Take the faces of one frame; return the messages that are complete. Times must not go backwards."""
+        return self.code(self.look_at(timestamp_us, tracking))
+
+    def look_at(self, timestamp_us: int, tracking: Tracking) -> FaceState | None:
+        """Return what `code` is to be given for a frame. It takes the longer time, and may run beside a `cut`."""
         self.counts.frames += 1
         self._frame_tick = self._clock.tick_of(timestamp_us)
         if self._frame_tick is None:
             self.counts.surplus += 1
+            return None
+        return self._state_of(tracking)
+
+    def code(self, state: FaceState | None) -> list[bytes]:
+        """Take what `look_at` has returned; return the messages that are complete."""
+        if state is None or self._frame_tick is None:
             return []
-        state = self._state_of(tracking)
         messages = [m for tick, s in self._ticks_to(self._frame_tick, state) for m in self._push(tick, s)]
         self._last_tick, self._last_state = self._frame_tick, state
         return messages
