@@ -1,7 +1,7 @@
-"""Payload against landmark error on a clip: enrol on its first part, code the rest, compare."""
+"""A clip for the rate bench: tracked, its first part enrolled, the rest fitted; and the error of what is decoded."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -9,15 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.decoder.recording import Track
 from mien.encoder.capture import Source
 from mien.encoder.tick_clock import TickClock, tick_rate_for
 from mien.encoder.tracker_choice import open_tracker
 from mien.models.face_model import FaceModel, project
 from mien.models.fit import Fitter, estimate_neutral, reference_scale, rest_pose
 from mien.models.landmark_sets import EYES, IRISES, LIPS, inter_pupil_px
-from mien.protocol.codec import MessageDecoder, MessageEncoder, frames_per_batch
-from mien.protocol.quantizer import Quality
 from mien.protocol.state import LANDMARK_COUNT, FaceState
 from mien.protocol.stream import StreamHeader, TrackerId
 from mien.protocol.tables import Tables
@@ -42,32 +39,6 @@ class TrackedClip:
     height: int
     tracker: TrackerId
     tracking_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class RateResult:
-    """One clip at one quality. Errors are mean 2-D distances in percent of the inter-pupil distance.
-
-    `coding_nme`: decoded against fitted without quantising; `total_nme`, `mouth_nme`, `eyes_nme`: decoded
-    against tracked. `wire_kbps` adds the data channel's headers, one way. Times are CPU milliseconds a frame.
-    """
-
-    clip: str
-    quality: str
-    frames: int
-    seconds: float
-    tracked_share: float
-    payload_kbps: float
-    wire_kbps: float
-    coding_nme: float
-    fit_nme: float
-    total_nme: float
-    mouth_nme: float
-    eyes_nme: float
-    tracking_ms: float
-    fit_ms: float
-    encode_ms: float
-    decode_ms: float
 
 
 def track_clip(source: Source, *, name: str, max_frames: int | None = None) -> TrackedClip:
@@ -137,67 +108,97 @@ def enrol_clip(clip: TrackedClip) -> EnrolledClip | None:
     return EnrolledClip(cut, found, neutral, fitter, header)
 
 
-def rate_quality(clip: TrackedClip, quality: Quality) -> RateResult | None:
-    """Enrol on the first 60 %, code the last 40 %; `None` where too few frames hold one face."""
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Mean 2-D distances over frames, in percent of the frame's inter-pupil distance."""
+
+    total: float
+    mouth: float
+    eyes: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CodedPart:
+    """The part of a clip that is coded, one entry for each tick: fitted states and tracked landmarks.
+
+    `frames` are their places in the clip. Ticks without a face repeat the state before, untracked.
+    """
+
+    clip: TrackedClip
+    enrolled: EnrolledClip
+    states: tuple[FaceState, ...]
+    frames: tuple[int, ...]
+    fit_ms: float
+
+    @property
+    def header(self) -> StreamHeader:
+        """The stream's."""
+        return self.enrolled.header
+
+    @property
+    def seconds(self) -> float:
+        """How long the part lasts."""
+        return len(self.states) / float(self.header.tick_rate)
+
+    @property
+    def tracked(self) -> list[int]:
+        """The ticks at which a face was tracked."""
+        return [tick for tick, state in enumerate(self.states) if state.tracked]
+
+    def truth(self, ticks: Sequence[int]) -> Landmarks:
+        """Return the tracked landmarks, float32 [n, 478, 3], at ticks that have them."""
+        return self.clip.landmarks[[self.frames[tick] for tick in ticks]]
+
+    def placed(self, states: Sequence[FaceState]) -> Landmarks:
+        """Return where states put the landmarks, float32 [n, 478, 3], image space."""
+        model, header = FaceModel.load(), self.header
+        return np.array(
+            [
+                project(
+                    model.vertices(self.enrolled.neutral, state.expression),
+                    state.pose,
+                    unit_px=float(header.unit_px),
+                    width=header.width,
+                    height=header.height,
+                )
+                for state in states
+            ]
+        )
+
+    def kbps(self, byte_count: int) -> float:
+        """Return the rate of so many bytes over the part."""
+        return 8 * byte_count / self.seconds / 1000
+
+
+def coded_part(clip: TrackedClip) -> CodedPart | None:
+    """Enrol on the first 60 %, fit the last 40 %; `None` where too few frames hold one face."""
     enrolled = enrol_clip(clip)
     if enrolled is None:
         return None
-    cut, found, fitter, header = enrolled.cut, enrolled.found, enrolled.fitter, enrolled.header
-    model = FaceModel.load()
-
+    cut = enrolled.cut
     started = time.process_time()
-    states = _hold_lost([fitter.fit(f) if ok else None for f, ok in _test_part(clip, cut, found)])
-    fit_ms = 1000 * (time.process_time() - started) / len(states)
-
-    clock = TickClock(header.tick_rate, source_rate=clip.rate)
+    fitted = [
+        enrolled.fitter.fit(landmarks) if ok else None
+        for landmarks, ok in zip(clip.landmarks[cut:], enrolled.found[cut:], strict=True)
+    ]
+    fit_ms = 1000 * (time.process_time() - started) / len(fitted)
+    clock = TickClock(enrolled.header.tick_rate, source_rate=clip.rate)
     ticks = [clock.tick_of(int(t)) for t in clip.times_us[cut:]]
-    kept = [(state, frame) for state, frame, tick in zip(states, clip.landmarks[cut:], ticks, strict=True)
-            if tick is not None]  # fmt: skip
-    started = time.process_time()
-    messages = list(_encode(header, quality, [state for state, _ in kept]))
-    encoded = time.process_time()
-    decoder = MessageDecoder(header)
-    batches = [decoder.decode(data) for data in messages]
-    finished = time.process_time()
-    track = Track()
-    for batch in batches:
-        track.add(batch)
-    decoded = [track.state_at(tick) for tick in range(len(kept))]
-
-    def place(state: FaceState) -> Landmarks:
-        vertices = model.vertices(enrolled.neutral, state.expression)
-        return project(
-            vertices, state.pose, unit_px=float(header.unit_px), width=clip.width, height=clip.height
-        )
-
-    tracked = [i for i, (state, _) in enumerate(kept) if state.tracked]
-    truth = np.array([kept[i][1] for i in tracked])
-    fitted = np.array([place(kept[i][0]) for i in tracked])
-    received = np.array([place(decoded[i]) for i in tracked])
-    seconds = len(kept) / float(header.tick_rate)
-    bits = 8 * sum(len(m) for m in messages)
-    return RateResult(
-        clip=clip.name,
-        quality=quality.name.lower(),
-        frames=len(kept),
-        seconds=round(seconds, 3),
-        tracked_share=round(len(tracked) / len(kept), 4),
-        payload_kbps=round(bits / seconds / 1000, 4),
-        wire_kbps=round((bits + 8 * DATACHANNEL_BYTES * len(messages)) / seconds / 1000, 3),
-        coding_nme=_nme(received, fitted, truth),
-        fit_nme=_nme(fitted, truth, truth),
-        total_nme=_nme(received, truth, truth),
-        mouth_nme=_nme(received[:, LIPS], truth[:, LIPS], truth),
-        eyes_nme=_nme(received[:, EYES + IRISES], truth[:, EYES + IRISES], truth),
-        tracking_ms=round(clip.tracking_ms, 3),
-        fit_ms=round(fit_ms, 3),
-        encode_ms=round(1000 * (encoded - started) / len(kept), 4),
-        decode_ms=round(1000 * (finished - encoded) / len(kept), 4),
-    )
+    kept = [n for n, tick in enumerate(ticks) if tick is not None]
+    states = _hold_lost(fitted)
+    return CodedPart(clip, enrolled, tuple(states[n] for n in kept), tuple(cut + n for n in kept), fit_ms)
 
 
-def _test_part(clip: TrackedClip, cut: int, found: NDArray[np.bool_]) -> Iterator[tuple[Landmarks, bool]]:
-    return zip(clip.landmarks[cut:], (bool(f) for f in found[cut:]), strict=True)
+def errors(a: Landmarks, b: Landmarks, truth: Landmarks) -> Errors:
+    """Return how far `a` is from `b`, both [n, 478, >= 2]; `truth` gives the inter-pupil distance."""
+    eyes = EYES + IRISES
+    return Errors(nme(a, b, truth), nme(a[:, LIPS], b[:, LIPS], truth), nme(a[:, eyes], b[:, eyes], truth))
+
+
+def nme(a: Landmarks, b: Landmarks, truth: Landmarks) -> float:
+    """Mean over frames of the mean 2-D distance, in percent of the frame's inter-pupil distance."""
+    distance = np.linalg.norm(a[..., :2] - b[..., :2], axis=-1).mean(axis=1)
+    return round(100 * float(np.mean(distance / inter_pupil_px(truth))), 4)
 
 
 def _hold_lost(states: list[FaceState | None]) -> list[FaceState]:
@@ -211,20 +212,3 @@ def _hold_lost(states: list[FaceState | None]) -> list[FaceState]:
             last = state
             filled.append(state)
     return filled
-
-
-def _encode(header: StreamHeader, quality: Quality, states: list[FaceState]) -> Iterator[bytes]:
-    encoder = MessageEncoder(header, quality=quality, frames_per_message=frames_per_batch(header))
-    for tick, state in enumerate(states):
-        message = encoder.push(tick, state)
-        if message is not None:
-            yield message
-    last = encoder.flush(last=True)
-    if last is not None:
-        yield last
-
-
-def _nme(a: Landmarks, b: Landmarks, truth: Landmarks) -> float:
-    """Mean over frames of the mean 2-D distance, in percent of the frame's inter-pupil distance."""
-    distance = np.linalg.norm(a[..., :2] - b[..., :2], axis=-1).mean(axis=1)
-    return round(100 * float(np.mean(distance / inter_pupil_px(truth))), 4)
