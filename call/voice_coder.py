@@ -32,10 +32,21 @@ class VoicePacket:
     spoken: bool = True
 
 
+@dataclass(slots=True)
+class SpokenCounts:
+    """What was said, and what it took."""
+
+    frames: int = 0  # whole ones that were listened to
+    spoken_frames: int = 0
+    packets: int = 0  # of sound; a pause's are not counted
+    payload_bytes: int = 0  # of these
+
+
 class VoiceCoder:
     """Takes pieces of any length, gives packets of whole frames."""
 
     def __init__(self, settings: VoiceSettings) -> None:
+        self.counts = SpokenCounts()
         self._encoder = OpusEncoder(settings)
         self._activity = VoiceActivity()
         self._pending = np.zeros(0, np.int16)
@@ -82,9 +93,13 @@ class VoiceCoder:
     def _code(self, frame: NDArray[np.int16], position: int) -> VoicePacket | None:
         # The first frame is sent, whatever is in it: it tells the other side's decoder the mode.
         self._speaking = self._activity.hear(frame)
+        self.counts.frames += 1
+        self.counts.spoken_frames += self._speaking
         if self._speaking or self._empty is None:
             data = self._encoder.encode(frame)
             self._empty = empty_packet(data[0])
+            self.counts.packets += 1
+            self.counts.payload_bytes += len(data)
             return VoicePacket(position, data)
         if self._sent_at is None or position - self._sent_at >= KEEP_ALIVE_SAMPLES:
             return VoicePacket(position, self._empty, spoken=False)

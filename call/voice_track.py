@@ -16,15 +16,14 @@ from aiortc.mediastreams import MediaStreamError
 
 from mien.call import clock
 from mien.call.audio import VoiceTrack
-from mien.call.carrier_cadence import CarrierCadence
+from mien.call.carrier_cadence import CarrierCadence, Sound
 from mien.call.opus import MAX_KBPS, MIN_KBPS, RATE_HZ, TIME_BASE, VoiceSettings
 from mien.call.opus_padding import MAX_CARRIER_BYTES, MAX_OVERHEAD_BYTES, put
-from mien.call.voice_coder import MonoSound, VoiceCoder, VoicePacket
+from mien.call.voice_coder import MonoSound, SpokenCounts, VoiceCoder, VoicePacket
 
 MUTED_AFTER_US: Final = 250_000  # without sound; a source that was only slow catches up before
-SILENT_PACKET: Final = bytes(
-    [9 << 3]
-)  # 20 ms of nothing, for a decoder that has heard nobody: SILK, wideband
+# 20 ms of nothing, for a decoder that has heard nobody yet: SILK, wideband.
+SILENT_PACKET: Final = bytes([9 << 3])
 WAKE_S: Final = 0.2
 MAX_UNHEARD: Final = 25  # frames of the source that wait; then the oldest is of no use
 
@@ -61,6 +60,11 @@ class CodedVoiceTrack(MediaStreamTrack):
         """Keep to what the other side asks for, if that is less. Once the first packet is coded it is too late."""
         kbps = max(MIN_KBPS, min(kbps, self._settings.kbps, MAX_KBPS))
         self._settings = VoiceSettings(kbps, self._settings.frame_ms, self._settings.expected_loss_percent)
+
+    @property
+    def counts(self) -> SpokenCounts:
+        """What was said so far."""
+        return self._coder.counts if self._coder else SpokenCounts()
 
     @property
     def newest_position(self) -> int:
@@ -105,7 +109,7 @@ class CodedVoiceTrack(MediaStreamTrack):
 
     def _boarded(self, packet: VoicePacket) -> VoicePacket:
         """Return a packet that leaves now, with a message where there is one and its time has come."""
-        if self._riders is None or not self._cadence.may_ride(packet.position, spoken=packet.spoken):
+        if self._riders is None or not self._cadence.may_ride(packet.position, _sound_of(packet)):
             return packet
         return self._with_message(packet, voice=True) or packet
 
@@ -113,7 +117,7 @@ class CodedVoiceTrack(MediaStreamTrack):
         packet = coder.pause_packet()
         if packet is None or self._riders is None:
             return None
-        if not self._cadence.may_ride(packet.position, spoken=False):
+        if not self._cadence.may_ride(packet.position, Sound.PAUSE):
             return None
         boarded = self._with_message(packet, voice=True)
         if boarded is not None:
@@ -122,7 +126,7 @@ class CodedVoiceTrack(MediaStreamTrack):
 
     def _packet_while_muted(self) -> VoicePacket | None:
         position = self._position_while_muted(clock.now_us())
-        if position is None or self._riders is None or not self._cadence.may_ride(position, spoken=False):
+        if position is None or self._riders is None or not self._cadence.may_ride(position, Sound.MUTED):
             return None
         return self._with_message(VoicePacket(position, SILENT_PACKET, spoken=False), voice=False)
 
@@ -153,7 +157,7 @@ class CodedVoiceTrack(MediaStreamTrack):
         position = self._position_while_muted(now_us)
         if position is None:
             return WAKE_S
-        wait_s = self._cadence.wait(position, spoken=False) / RATE_HZ
+        wait_s = self._cadence.wait(position, Sound.MUTED) / RATE_HZ
         return wait_s if wait_s > 0 else WAKE_S
 
 
@@ -198,6 +202,10 @@ class _Ear:
                     self._came.set()
         finally:
             self._came.set()
+
+
+def _sound_of(packet: VoicePacket) -> Sound:
+    return Sound.SPEECH if packet.spoken else Sound.PAUSE
 
 
 def _as_av(packet: VoicePacket) -> "av.Packet[Any]":

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.call.carrier_cadence import CarrierCadence
+from mien.call.carrier_cadence import CarrierCadence, Sound
 from mien.call.carrier_choice import (
     DEAF_REPORTS,
     HOLD_US,
@@ -40,7 +40,7 @@ def heard(messages: int, silent_ms: int = 0) -> CarrierHeard:
 def rides_in_speech(frame_ms: int, seconds: int = 6) -> list[int]:
     cadence, found = CarrierCadence(), []
     for position in range(0, seconds * RATE_HZ, frame_ms * MS):
-        if cadence.may_ride(position, spoken=True):
+        if cadence.may_ride(position, Sound.SPEECH):
             cadence.note_carried(position)
             found.append(position // MS)
     return found
@@ -54,10 +54,10 @@ def test_in_speech_messages_ride_60_to_80_ms_apart() -> None:
 
 def test_in_a_pause_every_80_ms_and_in_silence_every_200() -> None:
     cadence, found = CarrierCadence(), []
-    assert cadence.may_ride(0, spoken=True)
+    assert cadence.may_ride(0, Sound.SPEECH)
     cadence.note_carried(0)
     for ms in range(20, 6000, 20):
-        if cadence.may_ride(ms * MS, spoken=False):
+        if cadence.may_ride(ms * MS, Sound.PAUSE):
             cadence.note_carried(ms * MS)
             found.append(ms)
     gaps = [b - a for a, b in zip([0, *found], found, strict=False)]
@@ -66,12 +66,19 @@ def test_in_a_pause_every_80_ms_and_in_silence_every_200() -> None:
     assert gaps.index(200) == 25  # 2 s
 
 
+def test_muted_every_200_ms_from_the_start() -> None:
+    cadence = CarrierCadence()
+    assert cadence.may_ride(0, Sound.SPEECH)
+    cadence.note_carried(0)
+    assert not cadence.may_ride(199 * MS, Sound.MUTED) and cadence.may_ride(200 * MS, Sound.MUTED)
+
+
 def test_what_did_not_ride_may_ride_with_the_next_packet() -> None:
     cadence = CarrierCadence()
     cadence.note_carried(0)
-    assert not cadence.may_ride(40 * MS, spoken=True)
-    assert cadence.may_ride(60 * MS, spoken=True) and cadence.may_ride(80 * MS, spoken=True)
-    assert cadence.wait(50 * MS, spoken=True) == 10 * MS
+    assert not cadence.may_ride(40 * MS, Sound.SPEECH)
+    assert cadence.may_ride(60 * MS, Sound.SPEECH) and cadence.may_ride(80 * MS, Sound.SPEECH)
+    assert cadence.wait(50 * MS, Sound.SPEECH) == 10 * MS
 
 
 # --- which carrier --------------------------------------------------------------------------------------------
@@ -105,7 +112,7 @@ def test_probes_until_the_other_side_says_that_it_hears() -> None:
     choice = CarrierChoice(CarrierWish.AUTO, line=True)
     choice.on_hello((*BOTH, 7), START_US)
     choice.on_line(START_US)
-    assert choice.may_probe(START_US) and choice.current is Carrier.DATACHANNEL
+    assert choice.may_probe(START_US)
     choice.on_report(heard(0), START_US)  # makes no sense: no proof
     assert choice.may_probe(START_US)
     choice.on_report(heard(1), START_US)
