@@ -89,9 +89,9 @@ def _batched(
 def _riding(
     encoder: MessageEncoder, header: StreamHeader, states: Sequence[FaceState], voice_ms: int
 ) -> Iterator[SentMessage]:
-    cadence, packet = CarrierCadence(), _voice_packet(voice_ms)
-    position, step = 0, voice_ms * SAMPLES_PER_MS
-    waiting = 0
+    packet, step = _voice_packet(voice_ms), voice_ms * SAMPLES_PER_MS
+    position, waiting = 0, 0
+    carried_at: int | None = None
     while waiting < len(states):
         while waiting < len(states) and waiting * RATE_HZ <= position * header.tick_rate:
             encoder.push(waiting, states[waiting])
@@ -99,7 +99,7 @@ def _riding(
         if cadence.may_ride(position, Sound.SPEECH):
             data = encoder.flush(last=waiting == len(states))
             if data is not None:
-                cadence.note_carried(position)
+                carried_at = position
                 yield _sent(encoder, data, len(data) + _growth(packet, data), position / RATE_HZ, header)
         position += step
     data = encoder.flush(last=True)
