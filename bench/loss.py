@@ -29,7 +29,7 @@ from mien.bench.loss_report import draw_loss_plot, summarise
 from mien.bench.provenance import provenance
 from mien.bench.rate import CLIP_SUFFIXES, SYNTHETIC_SECONDS
 from mien.bench.rate_quality import TrackedClip, track_clip
-from mien.call.reports import HISTORY_ON_LOSS
+from mien.call.redundancy import ON_LOSS
 from mien.decoder.playout import PlayoutSettings
 from mien.encoder.capture import open_source
 from mien.encoder.synthetic_source import SyntheticSource
@@ -138,7 +138,7 @@ def _losses(
 
 def redundancy_for(wanted: str, carriage: Carriage, pattern: LossPattern) -> Redundancy:
     """What messages repeat: as a call decides it, unless the user does."""
-    if wanted == "off" or (wanted == "auto" and pattern.share < HISTORY_ON_LOSS):
+    if wanted == "off" or (wanted == "auto" and pattern.share < ON_LOSS):
         return Redundancy()
     bursts = pattern.kind == "bursts"
     if carriage is DATA_CHANNEL:

@@ -12,7 +12,7 @@ from mien.call.rendezvous import PeerLeft, Rendezvous
 from mien.call.reports import Reception
 from mien.call.wire_meter import Direction
 from mien.decoder.playout import Status
-from mien.protocol.control import Bye, ByeReason
+from mien.protocol.control import Bye, ByeReason, Carrier
 from mien.protocol.errors import MienError
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def _tick(call: CallState, now_us: int) -> None:
         if call.incoming.arrivals is not None:
             arrivals = call.incoming.arrivals
             call.reports.note_missing(arrivals.missing, arrivals.messages, now_us=now_us)
+            call.reports.note_queue(arrivals.queue_us(now_us), now_us=now_us)
     if call.reports.is_due(now_us):
         call.course.start(_report(call), "receiver report")
     _notice_silence(call, now_us)
@@ -68,15 +69,22 @@ def _notice_silence(call: CallState, now_us: int) -> None:
 
 
 async def _report(call: CallState) -> None:
-    counts = await call.view.counts()
-    call.say(
-        call.reports.make(
-            Reception(counts.messages, counts.malformed, counts.late, call.jitter_us, call.missing),
-            sent=call.outgoing.messages if call.outgoing else 0,
-            coded=call.outgoing.newest_stamp() if call.outgoing else None,
-            now_us=clock.now_us(),
-        )
+    counts, now_us = await call.view.counts(), clock.now_us()
+    arrivals = call.incoming.arrivals if call.incoming else None
+    reception = Reception(
+        received=counts.messages,
+        malformed=counts.malformed,
+        late=counts.late,
+        jitter_us=call.jitter_us,
+        missing=call.missing,
+        runs=arrivals.runs if arrivals else 0,
+        by_audio=call.carriers.received[Carrier.AUDIO].messages,
+        audio_packets=call.peer.voice_line.packets if call.peer and call.peer.voice_line else 0,
+        queue_us=arrivals.queue_us(now_us) if arrivals else 0,
     )
+    sent = call.outgoing.messages if call.outgoing else 0
+    coded = call.outgoing.newest_stamp() if call.outgoing else None
+    call.say(call.reports.make(reception, sent=sent, coded=coded, now_us=now_us))
 
 
 async def _draw_forever(call: CallState) -> None:

@@ -104,4 +104,6 @@ class ControlDesk:
             now_us=clock.now_us(),
         )
         if call.outgoing is not None:
-            call.outgoing.repeat_history(call.reports.wants_history)
+            call.outgoing.repeat(
+                call.reports.our_loss.redundancy(call.carriers.current, in_sync=call.me.voice is not None)
+            )

@@ -10,6 +10,7 @@ from mien.call.avatar_offer import AvatarOffer
 from mien.call.carriers import Carriers
 from mien.call.ladder import Decision, Ladder, LadderSettings
 from mien.call.peer import CONTROL, Peer
+from mien.call.redundancy import Redundancy
 from mien.call.source_worker import SenderSettings, SourceListener, SourceWorker, TrackedFrame
 from mien.call.statistics import RungChange
 from mien.call.video_gate import VideoGate
@@ -46,7 +47,7 @@ class OutgoingFace:
         self._gate = gate
         self._carriers = carriers
         self._batch_frames: int | None = None  # frames of a message that takes the data channel; None: 200 ms
-        self._repeated = False
+        self._redundancy = Redundancy()
         self._challenge = challenge
         self._tell = tell
         self._start_us = now_us
@@ -130,7 +131,7 @@ class OutgoingFace:
         frames = MAX_FRAMES_PER_MESSAGE if carrier is Carrier.AUDIO else self._batch_frames
         if frames is not None:
             self._worker.set_frames_per_message(frames)
-        self.repeat_history(self._repeated)
+        self.repeat(self._redundancy)
 
     def on_stream(self, header: StreamHeader) -> None:
         """Our stream begins."""
@@ -160,12 +161,12 @@ class OutgoingFace:
         if self._ladder is not None:
             self._apply(self._ladder.advance(now_us))
 
-    def repeat_history(self, wanted: bool) -> None:
-        """Say whether messages are to repeat the ones before them: the other side reports losses."""
-        self._repeated = wanted
+    def repeat(self, redundancy: Redundancy) -> None:
+        """Let messages repeat what earlier ones said, as far as the other side reports losses."""
+        self._redundancy = redundancy
         if self._worker is not None:
             span = RIDE_FRAMES if self._carriers.current is Carrier.AUDIO else None
-            self._worker.set_repeats(int(wanted), span=span)
+            self._worker.set_repeats(redundancy.copies, redundancy.lag, span=span)
 
     def show(self) -> None:
         """The user shows the camera."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from mien.call.redundancy import ON_LOSS, LossTrend
 from mien.call.statistics import Latency
 from mien.protocol.control import ReceiverReport
 
 FIRST_US: Final = 2_000_000
 PERIOD_US: Final = 10_000_000  # with SACK and headers about 0.3 kbps
-# From this share of lost messages on, repeating the one before is worth its bits and its delay.
-HISTORY_ON_LOSS: Final = 0.03
-HISTORY_OFF_REPORTS: Final = 3  # good ones in a row, until it stops
 LOSS_PERIOD_US: Final = 4_000_000  # reports come so much more often while messages are missing
+QUEUE_NEWS_US: Final = 100_000  # a queue that long, or its end, is told soon
+QUEUE_PERIOD_US: Final = 1_500_000
 MAX_SAMPLES: Final = 10_000
 RECENT_SAMPLES: Final = 300
 MAX_AGE_US: Final = 60_000_000
@@ -25,13 +25,21 @@ SECOND_US: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """What we received of the other side's coefficients: messages, frames that came `late`, messages `missing`."""
+    """What we received of the other side's coefficients: messages, frames that came `late`, messages `missing`.
+
+    `runs`: unbroken ones that the missing messages make; `by_audio`: messages in packets of the voice; `audio_packets`:
+    those packets, with and without message; `queue_us`: how much longer messages take than they could.
+    """
 
     received: int
     malformed: int
     late: int
     jitter_us: int
     missing: int = 0
+    runs: int = 0
+    by_audio: int = 0
+    audio_packets: int = 0
+    queue_us: int = 0
 
 
 class Reports:
@@ -42,13 +50,14 @@ class Reports:
         self._reported_us = 0
         self._reported_missing = 0
         self._reported_received = 0
+        self._reported_queue_us = 0
         self._theirs: ReceiverReport | None = None
         self._came_us = 0
         self._their_zero_us: int | None = None  # when their tick 0 was taken
         self._latencies_us: deque[int] = deque(maxlen=MAX_SAMPLES)
         self.round_trip_us = 0  # 0: not known
         self.lost = 0  # of their messages, as of their newest report
-        self._our_loss = LossTrend()
+        self.our_loss = LossTrend()
 
     def start(self, now_us: int) -> None:
         """The connection stands."""
@@ -65,15 +74,22 @@ class Reports:
     def note_missing(self, missing: int, received: int, *, now_us: int) -> None:
         """Take in how many messages are missing so far, of how many more that came: losses are reported soon."""
         lost, came = missing - self._reported_missing, received - self._reported_received
-        if self._due_us is None or lost < max(1.0, HISTORY_ON_LOSS * (lost + came)):
+        if self._due_us is None or lost < max(1.0, ON_LOSS * (lost + came)):
             return
         self._due_us = min(self._due_us, max(now_us, self._reported_us + LOSS_PERIOD_US))
+
+    def note_queue(self, queue_us: int, *, now_us: int) -> None:
+        """Take in how much longer their messages take now: a queue is told soon, and so is its end."""
+        if self._due_us is None or max(queue_us, self._reported_queue_us) < QUEUE_NEWS_US:
+            return
+        self._due_us = min(self._due_us, max(now_us, self._reported_us + QUEUE_PERIOD_US))
 
     def make(
         self, reception: Reception, *, sent: int, coded: tuple[int, int] | None, now_us: int
     ) -> ReceiverReport:
         """Return our report. `coded`: our newest coded tick, and when its frame was taken."""
         self._reported_missing, self._reported_received = reception.missing, reception.received
+        self._reported_queue_us = reception.queue_us
         return ReceiverReport(
             sent_us=now_us,
             echo_us=self._theirs.sent_us if self._theirs else 0,
@@ -81,9 +97,13 @@ class Reports:
             received=reception.received,
             malformed=reception.malformed,
             lost=max(self.lost, reception.missing),
+            runs=reception.runs,
             late=reception.late,
             jitter_us=reception.jitter_us,
+            queue_us=reception.queue_us,
             latency_us=round(Latency.of(list(self._latencies_us)[-RECENT_SAMPLES:]).median_ms * 1000),
+            by_audio=reception.by_audio,
+            audio_packets=reception.audio_packets,
             sent=sent,
             coded_tick=coded[0] if coded else 0,
             coded_us=max(0, now_us - coded[1]) if coded else 0,
@@ -97,7 +117,7 @@ class Reports:
         `came`: how many of their coefficient messages have come; `tick_rate`: of their stream; `transport_us`:
         the round trip as the transport measures it, used until there is a better one.
         """
-        self._our_loss.take(report)
+        self.our_loss.take(report)
         self._theirs, self._came_us = report, now_us
         echoed_us = report.echo_us + report.held_us
         if report.echo_us and echoed_us <= now_us:
@@ -120,39 +140,19 @@ class Reports:
         return Latency.of(list(self._latencies_us))
 
     @property
-    def wants_history(self) -> bool:
-        """Whether our messages should repeat the ones before them: the other side says that some get lost."""
-        return self._our_loss.wants_history
-
-    @property
     def their_lost(self) -> int:
         """Messages of ours that did not reach them, as they last said."""
         return self._theirs.lost if self._theirs else 0
 
     @property
+    def their_report(self) -> ReceiverReport | None:
+        """Their newest report, and nothing while there is none."""
+        return self._theirs
+
+    @property
     def their_latency_ms(self) -> float:
         """The median over there, as they last said; 0 if they do not know."""
         return self._theirs.latency_us / 1000 if self._theirs else 0.0
-
-
-class LossTrend:
-    """What the other side's reports say about our messages: switched on by one bad report, off by several good ones."""
-
-    def __init__(self) -> None:
-        self.wants_history = False
-        self._before: ReceiverReport | None = None
-        self._good_in_a_row = 0
-
-    def take(self, report: ReceiverReport) -> None:
-        """Take a report. Numbers that run backwards count as no news."""
-        before, self._before = self._before, report
-        lost = report.lost - (before.lost if before else 0)
-        came = report.received - (before.received if before else 0)
-        if lost < 0 or came < 0 or lost + came == 0:
-            return
-        bad = lost >= HISTORY_ON_LOSS * (lost + came)
-        self._good_in_a_row = 0 if bad else self._good_in_a_row + 1
-        self.wants_history = bad or (self.wants_history and self._good_in_a_row < HISTORY_OFF_REPORTS)
 
 
 def ticks_us(ticks: Fraction | int, tick_rate: Fraction) -> int:

@@ -21,6 +21,7 @@ from aiortc.rtp import AnyRtcpPacket, RtcpRrPacket, RtcpSrPacket, RtpPacket
 from mien.call import clock
 from mien.call.opus import MAX_PACKET_MS, RATE_HZ, VoiceSettings, audio_frame
 from mien.call.opus_padding import take
+from mien.call.voice_coder import SpokenCounts
 from mien.call.voice_playout import READ_SAMPLES, VoicePlayout
 from mien.call.voice_track import CodedVoiceTrack, Riders
 
@@ -48,11 +49,14 @@ class VoiceLine:
 
         `riders` have messages for the other side, `on_message` gets those from there.
         """
+        self.source = voice
+        self.received_bytes = 0  # of voice
         self._settings = settings
         self._on_frame = on_frame
         self._on_message = on_message
         self._coded = CodedVoiceTrack(voice, settings, riders) if voice else None
         self._without_voice = 0  # packets so far
+        self.packets = 0  # that came, with a voice or without
         self._arrived = asyncio.Event()
         self._position = 0
         self.playout = VoicePlayout()
@@ -73,6 +77,11 @@ class VoiceLine:
         if asked and self._coded is not None:
             self._coded.limit(int(asked[1]) / 1000)
 
+    @property
+    def sent(self) -> SpokenCounts:
+        """What was said here so far."""
+        return self._coded.counts if self._coded else SpokenCounts()
+
     async def run(self) -> None:
         """Play what arrives, until cancelled."""
         while True:
@@ -92,6 +101,7 @@ class VoiceLine:
             await asyncio.sleep(max(0, -behind_us) / 1e6)
 
     def _on_packet(self, packet: RtpPacket) -> None:
+        self.packets += 1
         taken = take(packet.payload)
         if taken is not None and self._on_message is not None:
             self._on_message(taken.message)
@@ -99,6 +109,7 @@ class VoiceLine:
         if voice is None:  # nothing to be heard, and no loss either: the playout is not to know of it
             self._without_voice += 1
             return
+        self.received_bytes += len(voice)
         sequence = (packet.sequence_number - self._without_voice) % (1 << 16)
         self.playout.push(sequence, packet.timestamp, voice, arrival_us=clock.now_us())
         self._arrived.set()

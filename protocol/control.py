@@ -300,12 +300,15 @@ class ReceiverReport(ControlMessage):
     that one came, so that the other side's round trip is its now - echo_us - held_us (both are 0 where there was
     none).
 
-    As receiver: `received`, `malformed` and `lost` coefficient messages and `late` frames, since the start;
-    `jitter_us` of their arrival; `latency_us` from the stamp of a frame of the other side's camera to its
-    composited picture here, 0 where that is not known.
+    As receiver: `received`, `malformed` and `lost` coefficient messages, the `runs` of lost ones in a row, and `late`
+    frames, since the start; `jitter_us` of their arrival; `queue_us` by which messages took longer, in the second
+    before this report, than the fastest of the half minute before it; `latency_us` from the stamp of a frame of
+    the other side's camera to its composited picture here, 0 where that is not known; `by_audio` of the received
+    messages came by the audio carrier, and `audio_packets` packets of the audio line came at all.
 
-    As sender: `sent` coefficient messages since the start; the frame of `coded_tick` was taken `coded_us` before this report left, from which the other
-    side knows how old the pictures are that it shows (0 and 0: no frame yet).
+    As sender: `sent` coefficient messages since the start; the frame of `coded_tick` was taken `coded_us` before
+    this report left, from which the other side knows how old the pictures are that it shows (0 and 0: no frame
+    yet).
     """
 
     KIND: ClassVar[int] = 7
@@ -316,9 +319,13 @@ class ReceiverReport(ControlMessage):
         "received": _U32,
         "malformed": _U32,
         "lost": _U32,
+        "runs": _U32,
         "late": _U32,
         "jitter_us": _U32,
+        "queue_us": _U32,
         "latency_us": _U32,
+        "by_audio": _U32,
+        "audio_packets": _U32,
         "sent": _U32,
         "coded_tick": _TIME_US,
         "coded_us": _TIME_US,
@@ -329,9 +336,13 @@ class ReceiverReport(ControlMessage):
     received: int
     malformed: int
     lost: int
+    runs: int
     late: int
     jitter_us: int
+    queue_us: int
     latency_us: int
+    by_audio: int
+    audio_packets: int
     sent: int
     coded_tick: int
     coded_us: int

@@ -280,7 +280,7 @@ def test_noise_on_every_channel() -> None:
             raw.peer._channels[label].send("text")
         raw.peer.send(TRANSFER, Offer(bytes(32), 100).serialize())
         raw.say(HELLO)  # a second one
-        raw.say(ReceiverReport(*[(1 << 32) - 1] * 12))  # nonsense figures
+        raw.say(ReceiverReport(*[(1 << 32) - 1] * 16))  # nonsense figures
         raw.say(RungSwitch(Rung.AUDIO, 200, False))
         await asyncio.sleep(0.5)
 

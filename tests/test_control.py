@@ -49,7 +49,9 @@ EXAMPLES: list[ControlMessage] = [
     AvatarVerdict(bytes(32), 6),
     RungSwitch(Rung.VIDEO, 1, True),
     RecordingNotice(True),
-    ReceiverReport(1 << 50, 0, 0, 70_000, 3, 2, 1, 900, 250_000, 80_000, 1 << 40, 16_000),
+    ReceiverReport(
+        1 << 50, 0, 0, 70_000, 3, 2, 1, 1, 900, 40_000, 250_000, 60_000, 99_000, 80_000, 1 << 40, 16_000
+    ),
     Bye(0),
     CarrierHeard(1, 70_000, 2_600),
 ]

@@ -5,13 +5,19 @@ from fractions import Fraction
 
 from mien.call.arrivals import Arrivals
 from mien.call.queue_gauge import QueueGauge
-from mien.call.reports import LossTrend, Reception, Reports
-from mien.protocol.control import ReceiverReport
+from mien.call.redundancy import LossTrend, Redundancy
+from mien.call.reports import Reception, Reports
+from mien.protocol.control import Carrier, ReceiverReport
 
 NOTHING = Reception(0, 0, 0, 0)
 RATE = Fraction(30)
 THEIR_AHEAD_US = 77_000_000_000  # their clock is ahead of ours
 TRIP_US = 40_000  # one way
+
+
+def report(*, received: int, lost: int, runs: int | None = None) -> ReceiverReport:
+    empty = Reports().make(NOTHING, sent=0, coded=None, now_us=0)
+    return replace(empty, received=received, lost=lost, runs=lost if runs is None else runs)
 
 
 def exchange(rounds: int) -> tuple[Reports, Reports]:
@@ -64,7 +70,14 @@ def test_nonsense_is_survived() -> None:
     reports = Reports()
     huge = (1 << 53) - 1
     reports.take(
-        ReceiverReport(huge, huge, huge, 0, 0, 0, 0, 0, 0, 0, huge, huge),
+        replace(
+            report(received=0, lost=0),
+            sent_us=huge,
+            echo_us=huge,
+            held_us=huge,
+            coded_tick=huge,
+            coded_us=huge,
+        ),
         came=5,
         tick_rate=RATE,
         transport_us=0,
@@ -102,17 +115,13 @@ def test_pauses_and_short_messages_are_no_jitter() -> None:
     assert arrivals.jitter_us == 0
 
 
-def report(*, received: int, lost: int, sent: int = 0) -> ReceiverReport:
-    return replace(Reports().make(NOTHING, sent=sent, coded=None, now_us=0), received=received, lost=lost)
-
-
-def test_history_is_wanted_from_the_first_bad_report_until_several_good_ones() -> None:
+def test_repeats_are_wanted_from_the_first_bad_report_until_several_good_ones() -> None:
     trend = LossTrend()
     wanted = []
     for received, lost in ((50, 0), (98, 2), (148, 2), (190, 10), (240, 10), (290, 10), (340, 10), (390, 10)):
         trend.take(report(received=received, lost=lost))
-        wanted.append(trend.wants_history)
-    assert wanted == [False, True, True, True, True, True, False, False]
+        wanted.append(trend.redundancy(Carrier.DATACHANNEL, in_sync=True).copies)
+    assert wanted == [0, 1, 1, 1, 1, 1, 0, 0]
 
 
 def test_numbers_that_run_backwards_are_no_news() -> None:
@@ -120,7 +129,43 @@ def test_numbers_that_run_backwards_are_no_news() -> None:
     trend.take(report(received=50, lost=5))
     for received, lost in ((10, 900), (900, 0), (900, 0)):
         trend.take(report(received=received, lost=lost))
-    assert trend.wants_history
+    assert trend.redundancy(Carrier.AUDIO, in_sync=False) == Redundancy(copies=2)
+
+
+def test_bursts_are_passed_over_where_nobody_has_to_be_in_sync() -> None:
+    for run, lag in ((1, 0), (2, 2), (3, 4), (9, 5)):
+        trend = LossTrend()
+        trend.take(report(received=100, lost=6 * run, runs=6))
+        assert trend.mean_run == run
+        assert trend.redundancy(Carrier.DATACHANNEL, in_sync=False) == Redundancy(1, lag)
+        assert trend.redundancy(Carrier.DATACHANNEL, in_sync=True) == Redundancy(1, 0)
+        assert trend.redundancy(Carrier.AUDIO, in_sync=True) == Redundancy(2, int(run > 1))
+
+
+def test_a_burst_is_forgotten_when_losses_come_singly() -> None:
+    trend, received, lost, runs = LossTrend(), 0, 0, 0
+    for length in (5, 5, 1, 1, 1, 1, 1):
+        received, lost, runs = received + 40, lost + 6 * length, runs + 6
+        trend.take(report(received=received, lost=lost, runs=runs))
+    assert 1 < trend.mean_run < 1.2
+    assert trend.redundancy(Carrier.DATACHANNEL, in_sync=False).lag == 0
+
+
+def test_a_queue_and_its_end_are_reported_soon() -> None:
+    reports = Reports()
+    reports.start(0)
+    assert reports.is_due(2_000_000)
+    reports.make(NOTHING, sent=0, coded=None, now_us=2_000_000)
+    reports.note_queue(50_000, now_us=4_000_000)
+    assert not reports.is_due(4_000_000)
+    reports.note_queue(150_000, now_us=4_000_000)
+    assert reports.is_due(4_000_000)
+    reports.make(replace(NOTHING, queue_us=150_000), sent=0, coded=None, now_us=4_000_000)
+    reports.note_queue(0, now_us=4_100_000)
+    assert not reports.is_due(5_000_000) and reports.is_due(5_500_000)
+    assert reports.make(NOTHING, sent=0, coded=None, now_us=5_500_000).queue_us == 0
+    reports.note_queue(0, now_us=8_000_000)
+    assert not reports.is_due(8_000_000)
 
 
 def test_losses_are_reported_soon() -> None:

@@ -1,0 +1,65 @@
+"""How often and how far back our messages repeat earlier frames, from what the other side's reports say is lost.
+
+No I/O and no clock.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from mien.protocol.control import Carrier, ReceiverReport
+
+ON_LOSS: Final = 0.03  # from this share of lost messages on, repeats are worth their bits and their delay
+OFF_REPORTS: Final = 3  # good ones in a row, until they stop
+BURSTY_RUN: Final = 1.8  # messages; random loss of 20 % makes runs of 1.25, of 30 % of 1.43
+LAG_PER_RUN: Final = 1.2  # so that what repeats a message lies beyond most bursts
+MAX_LAG: Final = 5
+KEPT: Final = 0.5  # of the older reports' weight, with each new one
+
+
+@dataclass(frozen=True, slots=True)
+class Redundancy:
+    """`copies`: how often each frame comes again; `lag`: fifths of a second that are passed over before."""
+
+    copies: int = 0
+    lag: int = 0
+
+
+class LossTrend:
+    """What the reports say about our messages: switched on by one bad report, off by several good ones."""
+
+    def __init__(self) -> None:
+        self._before: ReceiverReport | None = None
+        self._good_in_a_row = 0
+        self._wanted = False
+        self._lost = self._runs = 0.0  # fading
+        self.loss = 0.0  # share of messages, of the newest report
+
+    def take(self, report: ReceiverReport) -> None:
+        """Take a report. Numbers that run backwards count as no news."""
+        before, self._before = self._before, report
+        lost = report.lost - (before.lost if before else 0)
+        came = report.received - (before.received if before else 0)
+        runs = report.runs - (before.runs if before else 0)
+        if lost < 0 or came < 0 or runs < 0 or lost + came == 0:
+            return
+        self.loss = lost / (lost + came)
+        bad = self.loss >= ON_LOSS
+        self._good_in_a_row = 0 if bad else self._good_in_a_row + 1
+        self._wanted = bad or (self._wanted and self._good_in_a_row < OFF_REPORTS)
+        if lost and runs:
+            self._lost, self._runs = KEPT * self._lost + lost, KEPT * self._runs + runs
+
+    @property
+    def mean_run(self) -> float:
+        """Messages that get lost in a row, on average of late; 0 while none was."""
+        return self._lost / self._runs if self._runs else 0.0
+
+    def redundancy(self, carrier: Carrier, *, in_sync: bool) -> Redundancy:
+        """Return what our messages should repeat. `in_sync`: a voice goes with the face, which can wait no second."""
+        if not self._wanted:
+            return Redundancy()
+        bursty = self.mean_run >= BURSTY_RUN
+        if carrier is Carrier.AUDIO:
+            return Redundancy(copies=2, lag=int(bursty))
+        lag = min(MAX_LAG, round(LAG_PER_RUN * self.mean_run)) if bursty and not in_sync else 0
+        return Redundancy(copies=1, lag=lag)
