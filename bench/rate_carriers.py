@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mien.bench.rate_quality import DATACHANNEL_BYTES
-from mien.call.carrier_cadence import CarrierCadence, Sound
+from mien.call.carrier_cadence import VOICE_GAP
 from mien.call.opus import RATE_HZ, SAMPLES_PER_MS
 from mien.call.opus_padding import overhead_bytes
 from mien.protocol.codec import Batch, MessageEncoder
@@ -96,7 +96,7 @@ def _riding(
         while waiting < len(states) and waiting * RATE_HZ <= position * header.tick_rate:
             encoder.push(waiting, states[waiting])
             waiting += 1
-        if cadence.may_ride(position, Sound.SPEECH):
+        if carried_at is None or position - carried_at >= VOICE_GAP:
             data = encoder.flush(last=waiting == len(states))
             if data is not None:
                 carried_at = position
