@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mien.call.face_view import fit_view
+from mien.call.opus_padding import put, take
 from mien.call.signal_messages import (
     Joined,
     Left,
@@ -332,6 +333,26 @@ def check_message(data: bytes) -> None:
         raise Broken("accepted, but written and read again it is another")
     if not np.isfinite(from_steps(message.values, (32767,) * 6, message.step_index)).all():
         raise Broken("accepted with values that are not finite")
+
+
+def ridden_packets() -> list[bytes]:
+    """Packets of a voice that nobody has, with messages in them: of every code, with a voice and without."""
+    sound = bytes(range(1, 41))
+    packets = (b"\x18" + sound, b"\x19" + sound, b"\x1a\x07" + sound, b"\x0b\x83\x03\x11" + sound, b"\x08")
+    return [
+        put(packet, message, voice=len(packet) > 1)
+        for packet, message in zip(packets, messages(), strict=False)
+    ]
+
+
+def check_ridden_packet(data: bytes) -> None:
+    """A packet of voice, as it comes: what is in it, and what it then is."""
+    taken = take(data)
+    if taken is None:
+        raise WireError("no message in it")
+    again = take(put(b"\x08" if taken.voice is None else taken.voice, taken.message))
+    if again is None or again.message != taken.message or again.voice != (taken.voice or b"\x08"):
+        raise Broken("taken out, put in and taken out again it is another")
 
 
 def check_messages_drawn(data: bytes) -> None:
@@ -684,6 +705,7 @@ TARGETS: Final[tuple[Target, ...]] = (
         check_messages_drawn,
         20,
     ),
+    Target("opus-padding", "messages in packets of voice", ridden_packets, check_ridden_packet),
     Target("stream", "stream headers", lambda: [stream_header().serialize()], check_stream_header),
     Target(
         "stream-drawn",
