@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mien.call.carriers import CarrierCounts
+from mien.call.voice_processing import Treatment
 from mien.call.wire_meter import WireTotals
 from mien.call.wire_tariff import tariffs_as_json
 from mien.protocol.control import Rung, RungReason, Verdict
@@ -90,6 +91,45 @@ class ReceivedStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class VoiceSent:
+    """Our voice. Rates are of Opus alone; what its packets cost is the wire meter's."""
+
+    packets: int = 0  # of sound
+    kbps: float = 0.0  # over the whole call, pauses included
+    speech_share: float = 0.0  # of the time that was listened to
+    reported_lost: int = 0  # packets, as of the other side's newest report, those without a voice included
+    reported_lost_share: float = 0.0  # of the last seconds
+    reported_jitter_ms: float = 0.0
+    noise_suppression: Treatment | None = None  # None: nothing could be done to this voice
+    gain: Treatment | None = None
+    echo: Treatment | None = None
+    snr_db: float | None = None  # speech against noise, before anything was suppressed
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceReceived:
+    """Their voice."""
+
+    packets: int = 0
+    kbps: float = 0.0
+    lost: int = 0  # packets, those without a voice included
+    late: int = 0  # came after their turn
+    skipped: int = 0  # came, and were left out so that it does not lag
+    malformed: int = 0
+    played_s: float = 0.0
+    filled_share: float = 0.0  # of what was played: pauses, and what was lost
+    wait_ms: float = 0.0  # in the jitter buffer, at least
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceStatistics:
+    """Voice, both ways."""
+
+    sent: VoiceSent = field(default_factory=VoiceSent)
+    received: VoiceReceived = field(default_factory=VoiceReceived)
+
+
+@dataclass(frozen=True, slots=True)
 class CallStatistics:
     """One call, from this end. `ended` says why it is over ("" while it goes on)."""
 
@@ -102,6 +142,7 @@ class CallStatistics:
     received: ReceivedStatistics
     wire: WireTotals
     round_trip_ms: float
+    voice: VoiceStatistics = field(default_factory=VoiceStatistics)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`."""
@@ -114,6 +155,7 @@ class CallStatistics:
             "round_trip_ms": self.round_trip_ms,
             "sent": asdict(self.sent),
             "received": asdict(self.received),
+            "voice": asdict(self.voice),
             "wire": self.wire.as_json(),
             "wire_elsewhere": tariffs_as_json(self.wire),
         }

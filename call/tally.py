@@ -7,6 +7,7 @@ from mien.call.carriers import CarrierCounts
 from mien.call.face_view import ViewCounts
 from mien.call.peer import COEFFICIENTS, Peer
 from mien.call.statistics import CallStatistics, ReceivedStatistics, SentStatistics
+from mien.call.voice_tally import voice_statistics
 from mien.protocol.control import Carrier
 
 
@@ -24,6 +25,7 @@ async def call_statistics(call: CallState) -> CallStatistics:
         received=_received(call, await call.view.counts(), video_received),
         wire=call.meter.totals(),
         round_trip_ms=call.round_trip_us / 1000,
+        voice=await voice_statistics(call.peer, seconds=call.course.seconds),
     )
 
 

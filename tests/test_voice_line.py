@@ -1,6 +1,7 @@
 """Voice in whole calls on loopback: what it costs, what is agreed on, and that a face fits in beside it."""
 
 import asyncio
+import io
 import re
 import wave
 from collections.abc import Callable, Coroutine
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from aiortc import RTCPeerConnection, RTCRtpSender
+from rich.console import Console
 
 from mien.call.audio import VoiceTrack
 from mien.call.face_view import ViewSettings
@@ -21,6 +23,7 @@ from mien.call.statistics import CallStatistics
 from mien.call.voice_line import VoiceLine, describe_voice
 from mien.call.voice_source import open_voice
 from mien.call.wire_meter import Cause, Direction, WireTotals
+from mien.commands.call_report import quality_table
 from mien.models.face_model import FaceModel
 from mien.models.fit import estimate_neutral, reference_scale
 from mien.protocol.avatar import MAX_FIRST_BYTES, AvatarContent, assemble, sign_avatar
@@ -76,7 +79,7 @@ def test_what_voice_and_its_pauses_cost(tmp_path: Path) -> None:
             settings(voice=VoiceSettings(8, 60)),
             CallHooks(on_voice=heard.append),
         )
-        (spoken, _), (silent, _) = await for_seconds(speaker, listener, 3)
+        (spoken, speaking), (silent, listening) = await for_seconds(speaker, listener, 3)
         flow = spoken.sent[Cause.AUDIO]
         assert 45 <= flow.datagrams <= 52  # 60 ms each
         payload = flow.wire_bytes / flow.datagrams - 28 - 12 - 10  # IP and UDP, RTP, the seal
@@ -84,6 +87,16 @@ def test_what_voice_and_its_pauses_cost(tmp_path: Path) -> None:
         assert 5.5 < payload * 8 / 60 < 8.4
         assert silent.kbps(Direction.SENT, Cause.AUDIO) < 2.5
         assert spoken.kbps(Direction.SENT, Cause.RTCP) < 0.7
+        said, heard_of = speaking.voice.sent, listening.voice.received
+        assert said.speech_share > 0.95 and listening.voice.sent.speech_share < 0.3
+        assert abs(said.packets - flow.datagrams) <= 8 and 5.5 < said.kbps < 8.4
+        assert abs(heard_of.packets - said.packets) <= 4 and abs(heard_of.kbps - said.kbps) < 0.8
+        assert heard_of.lost == heard_of.malformed == 0 and heard_of.played_s > 2
+        assert heard_of.filled_share < 0.3 and heard_of.wait_ms >= 20
+        assert said.echo is None and speaking.as_json()["voice"]["sent"]["packets"] == said.packets
+        text = io.StringIO()
+        Console(file=text, width=200).print(quality_table(speaking))
+        assert f"{said.packets} packets, {said.kbps:.1f} kbps of Opus, speech" in text.getvalue()
 
     in_loop(scenario)
     sound = np.concatenate([frame.to_ndarray().reshape(-1) for frame in heard])

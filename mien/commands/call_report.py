@@ -3,7 +3,14 @@
 from rich.console import Console
 from rich.table import Table
 
-from mien.call.statistics import CallStatistics, RungChange, reason_name, verdict_name
+from mien.call.statistics import (
+    CallStatistics,
+    RungChange,
+    VoiceReceived,
+    VoiceSent,
+    reason_name,
+    verdict_name,
+)
 from mien.call.wire_meter import Cause, Direction, Flow
 from mien.call.wire_tariff import ASSUMPTIONS, tariff
 
@@ -82,6 +89,8 @@ def quality_table(statistics: CallStatistics) -> Table:
                 f"control {received.control_malformed}, transfer {received.transfer_malformed}"
             ),
         ),
+        ("our voice", _voice_sent(statistics.voice.sent)),
+        ("their voice", _voice_received(statistics.voice.received)),
         ("camera pixels sent", f"{sent.camera_pixels} in {sent.video_packets} video packets"),
         ("we showed", _rungs(sent.rungs)),
         ("they showed", _rungs(received.rungs)),
@@ -100,6 +109,29 @@ def _add_row(table: Table, name: str, sent: Flow, received: Flow, elapsed_us: in
         str(sent.datagrams),
         f"{received.kbps(elapsed_us):.2f}",
         str(received.datagrams),
+    )
+
+
+def _voice_sent(voice: VoiceSent) -> str:
+    if not voice.packets:
+        return "none sent"
+    text = (
+        f"{voice.packets} packets, {voice.kbps:.1f} kbps of Opus, speech {voice.speech_share:.0%} of the time, "
+        f"{voice.reported_lost} lost on the way"
+    )
+    kinds = (("noise suppression", voice.noise_suppression), ("gain", voice.gain), ("echo", voice.echo))
+    for name, treatment in kinds:
+        if treatment is not None:
+            text += f"; {name} {'on' if treatment.on else 'off'} ({treatment.why})"
+    return text
+
+
+def _voice_received(voice: VoiceReceived) -> str:
+    if not voice.packets:
+        return "none came"
+    return (
+        f"{voice.packets} packets, {voice.kbps:.1f} kbps of Opus, {voice.lost} lost, {voice.late} late, "
+        f"{voice.filled_share:.0%} of {voice.played_s:.1f} s filled in (pauses too), waits {voice.wait_ms:.0f} ms"
     )
 
 
