@@ -5,8 +5,10 @@ from numpy.typing import NDArray
 
 from mien.decoder.compositor import Compositor, Layer
 from mien.decoder.framing import Framing
+from mien.decoder.recording import Segment
 from mien.decoder.renderer import Backend, Renderer
 from mien.decoder.replay_schedule import Due
+from mien.decoder.scene_painter import ScenePainter, SceneReplay
 from mien.models.face_model import FaceModel
 from mien.protocol.avatar import Avatar
 
@@ -15,7 +17,7 @@ class Artist:
     """Draws states, with the badge. Makes a renderer for each framing as it comes.
 
     The badge says what the avatar is; `test_fixture` says otherwise (the bench measures pictures of test
-    avatars with the badge that a person's own would wear).
+    avatars with the badge that a person's own would wear). `scene`: whether a log's scene layer is drawn, too.
     """
 
     def __init__(
@@ -26,6 +28,7 @@ class Artist:
         height: int,
         backend: Backend = "auto",
         test_fixture: bool | None = None,
+        scene: bool = True,
     ) -> None:
         self._avatar = avatar
         self._size = (width, height)
@@ -34,20 +37,33 @@ class Artist:
         self._compositor = Compositor(width, height, test_fixture=is_test)
         self._framing: Framing | None = None
         self._renderer: Renderer | None = None
+        self._wants_scene = scene
+        self._scene: SceneReplay | None = None
+        self._scene_of: Segment | None = None
         self.backend = "none"
 
     def draw(self, due: Due) -> NDArray[np.uint8]:
         """Return RGB uint8 [height, width, 3]."""
         stream = due.segment.stream
         renderer = self._renderer_for(Framing(float(stream.unit_px), stream.width, stream.height))
-        rgb = renderer.render(due.segment.track.state_at(due.position))
+        scene = self._scene_for(due.segment, renderer)
+        state_at = due.segment.track.state_at
+        rgb = scene.render(state_at, due.position) if scene else renderer.render(state_at(due.position))
         return self._compositor.compose({Layer.AVATAR: rgb}, now_us=due.time_us)
 
     def close(self) -> None:
         """Free the renderer."""
         if self._renderer is not None:
             self._renderer.close()
-            self._renderer = None
+            self._renderer = self._scene = self._scene_of = None
+
+    def _scene_for(self, segment: Segment, renderer: Renderer) -> SceneReplay | None:
+        if segment is not self._scene_of:
+            self._scene_of, self._scene = segment, None
+            if self._wants_scene and segment.scene:
+                painter = ScenePainter(renderer, segment.stream)
+                self._scene = SceneReplay(segment.scene, painter, stream=segment.stream.stream)
+        return self._scene
 
     def _renderer_for(self, framing: Framing) -> Renderer:
         if self._renderer is None or framing != self._framing:

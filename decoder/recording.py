@@ -21,6 +21,8 @@ from mien.protocol.log import (
     MessageRecord,
     SourceFrame,
 )
+from mien.protocol.message import Kind, message_kind
+from mien.protocol.scene import SceneMessage
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 
@@ -116,6 +118,7 @@ class Segment:
     messages: int = 0
     message_bytes: int = 0
     bad_messages: int = 0
+    scene: list[bytes] = field(default_factory=list)  # its scene layer's messages (`mien.protocol.scene`)
     problem: str | None = None  # why none of its messages can be read
 
     def ticks(self) -> tuple[int, int]:
@@ -200,6 +203,8 @@ def read_recording(reader: LogReader) -> Recording:
     for record in reader.records():
         segment = segments[-1]
         match record:
+            case MessageRecord() if message_kind(record.data) == Kind.SCENE:
+                _add_scene(segment, record.data)
             case MessageRecord():
                 segment.messages += 1
                 segment.message_bytes += len(record.data)
@@ -228,6 +233,17 @@ def _begin(segments: list[Segment], stream: StreamHeader) -> MessageDecoder | No
         decoder, problem = None, str(error)
     segments.append(Segment(stream, problem=problem))
     return decoder
+
+
+def _add_scene(segment: Segment, message: bytes) -> None:
+    """Keep a scene message; they are decoded when they are drawn."""
+    try:
+        if SceneMessage.parse(message).stream == segment.stream.stream:
+            segment.scene.append(message)
+            return
+    except WireError:
+        pass
+    segment.bad_messages += 1
 
 
 def _growing(so_far: list[SourceFrame], frames: tuple[SourceFrame, ...]) -> Iterator[SourceFrame]:

@@ -34,6 +34,9 @@ class ScenePrivacy:
     circle: bool = False  # only the picture's inscribed circle is shown
 
 
+WITHOUT_FACE: Final = ScenePrivacy()
+
+
 def private_picture(
     rgb: NDArray[np.uint8], landmarks: NDArray[np.floating] | None, choice: ScenePrivacy
 ) -> NDArray[np.uint8] | None:

@@ -1,5 +1,6 @@
 """Writes the log of a source: every frame tracked, coded and noted."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 import mien
 from mien.encoder.capture import Frame, Source
+from mien.encoder.scene_encoder import scene_size
+from mien.encoder.scene_sender import SceneSender, SceneSettings, shrunk
 from mien.encoder.sender import FaceSender, SenderCounts
 from mien.encoder.stream_setup import ENOUGH_FACES, make_fitter, make_stream_header, owner_fingerprint
 from mien.encoder.tracker import Tracker, Tracking
@@ -31,18 +34,28 @@ def record_source(
     *,
     quality: Quality,
     skip_frames: int = 0,
+    scene: SceneSettings | None = None,
+    may_show: Callable[[], bool] = lambda: True,
     on_frame: Callable[[], None] | None = None,
 ) -> SenderCounts:
     """Write the log of a source, but for its first `skip_frames`, to `path`; return what became of its frames.
 
-    `on_frame` is called after each one. Raises `MienError` for no face at all; then there is no log.
+    `scene`: with a scene layer, for as long as `may_show` says so. `on_frame` is called after each frame. Raises
+    `MienError` for no face at all; then there is no log.
     """
-    tracked = track(islice(source, skip_frames, None), tracker)
+    keep = scene_size(source.width, source.height) if scene else None
+    tracked = track(islice(source, skip_frames, None), tracker, keep=keep)
     ahead = look_ahead(tracked)
     sender, header = open_stream(source, tracker, avatar, ahead, quality=quality)
-    with LogWriter.create(path, header) as log:
-        recorder = SourceRecorder(sender, log)
+    layer = SceneSender(header.stream, scene, width=source.width, height=source.height) if scene else None
+    with contextlib.ExitStack() as stack:
+        if layer is not None:
+            stack.callback(layer.close)
+        log = stack.enter_context(LogWriter.create(path, header))
+        recorder = SourceRecorder(sender, log, layer)
         for frame in chain(ahead, tracked):
+            if layer is not None and not may_show():
+                layer.stop()
             recorder.take(frame)
             if on_frame is not None:
                 on_frame()
@@ -55,18 +68,26 @@ def record_source(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackedFrame:
-    """The time of a frame of the source, and the faces in it."""
+    """The time of a frame of the source, and the faces in it.
+
+    `small`: the frame, made small, and the faces in its pixels, where a scene is wanted.
+    """
 
     timestamp_us: int
     tracking: Tracking
+    small: tuple[NDArray[np.uint8], Tracking] | None = None
 
 
-def track(frames: Iterable[Frame], tracker: Tracker) -> Iterator[TrackedFrame]:
-    """Give the faces of every frame; times count from the first one."""
+def track(
+    frames: Iterable[Frame], tracker: Tracker, *, keep: tuple[int, int] | None = None
+) -> Iterator[TrackedFrame]:
+    """Give the faces of every frame; times count from the first one. `keep`: and the frame, at (width, height)."""
     start_us: int | None = None
     for frame in frames:
         start_us = frame.timestamp_us if start_us is None else start_us
-        yield TrackedFrame(frame.timestamp_us - start_us, tracker.track(frame.rgb, frame.timestamp_us))
+        tracking = tracker.track(frame.rgb, frame.timestamp_us)
+        small = shrunk(frame.rgb, tracking, keep) if keep else None
+        yield TrackedFrame(frame.timestamp_us - start_us, tracking, small)
 
 
 def look_ahead(tracked: Iterator[TrackedFrame]) -> list[TrackedFrame]:
@@ -108,11 +129,15 @@ def open_stream(
 
 
 class SourceRecorder:
-    """Writes what a sender makes of a source's frames; the frames of a message stand before it."""
+    """Writes what a sender makes of a source's frames; the frames of a message stand before it.
 
-    def __init__(self, sender: FaceSender, log: LogWriter) -> None:
+    A scene's messages stand before those, as they are sent: at once.
+    """
+
+    def __init__(self, sender: FaceSender, log: LogWriter, scene: SceneSender | None = None) -> None:
         self._sender = sender
         self._log = log
+        self._scene = scene
         self._frames: list[SourceFrame] = []
         self._last_us = 0
 
@@ -121,6 +146,9 @@ class SourceRecorder:
         messages = self._sender.on_tracking(frame.timestamp_us, frame.tracking)
         self._frames.append(SourceFrame(frame.timestamp_us, self._sender.frame_tick))
         self._last_us = frame.timestamp_us
+        if self._scene is not None and frame.small is not None:
+            for message in self._scene.on_frame(self._sender.frame_tick, *frame.small):
+                self._log.message(message, time_us=frame.timestamp_us)
         if messages:
             self._write(messages)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from mien.cli import main
 from mien.decoder.as_shown import ShownAgain
 from mien.encoder.capture import Frame
 from mien.encoder.owner_key import OwnerKey
+from mien.encoder.scene_sender import check_own_likeness
 from mien.encoder.stream_setup import make_stream_header, owner_fingerprint
 from mien.models.face_model import FaceModel
 from mien.protocol.avatar import AvatarAssembler, AvatarContent, assemble, sign_avatar
 from mien.protocol.codec import MessageEncoder
 from mien.protocol.control import Rung
+from mien.protocol.errors import MienError
 from mien.protocol.log import LogHeader, Origin, RenderRecord, open_log
 from mien.protocol.log_records import serialize_record
 from mien.protocol.state import FaceState
@@ -181,13 +183,65 @@ def test_a_clip_without_a_face_is_refused_and_leaves_nothing(
     assert "several faces in 9 frames" in capsys.readouterr().err
 
 
-def test_what_is_not_there_yet_says_so(encode: Encode, me: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert encode(Clip(0.1), "--scene", "5") == 2
-    assert "scene layer is not there yet" in capsys.readouterr().err
+def test_a_scene_layer_goes_along_and_is_drawn(
+    encode: Encode, me: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert encode(Clip(1.0, dark=range(20, 23)), "--scene", "5") == 0
+    assert "+ scene" in capsys.readouterr().out
+    report = inspect(encode.path, capsys)
+    assert report["scene_messages"] == 10  # the one that was due while nobody was seen came later
+    assert report["bad_messages"] == 0 and report["messages"] == 5
+    pictures = {}
+    for tier in (None, "S", "W"):
+        out = tmp_path / str(tier)
+        extra = [] if tier is None else ["--tier", tier]
+        args = ["replay", str(encode.path), "--avatar", me, "-o", str(out), "--size", "96", *extra]
+        assert main([*args, "--backend", "numpy"]) == 0
+        pictures[tier] = [np.asarray(Image.open(p), int) for p in sorted(out.iterdir())]
+    for plain, scene, default in zip(pictures["W"], pictures["S"], pictures[None], strict=True):
+        assert (scene == default).all()
+        assert 0.2 < np.abs(plain - scene).mean() < 20
+
+
+def test_a_scene_needs_its_owners_face(
+    encode: Encode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def strangers(tracker: object, avatar: object, warn: Callable[[str], None]) -> object:
+        warn("you do not look like this avatar's owner")
+        return tracker
+
+    monkeypatch.setattr("mien.commands.encode.watched", strangers)
+    assert encode(Clip(0.5), "--scene", "5") == 0
+    report = inspect(encode.path, capsys)
+    assert report["scene_messages"] == 0 and report["messages"] == 3
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--scene", "2"], "expected 3 to 20"),
+        (["--scene-face"], "add it"),
+        (["--scene-background", "blur"], "add it"),
+    ],
+)
+def test_scene_refusals(
+    encode: Encode, extra: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert encode(Clip(0.1), *extra) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_no_scene_with_a_likeness_that_is_not_the_senders() -> None:
+    picture = assemble(Path("tests/vectors/test-fixture-1.avatar").read_bytes(), now_unix_s=NOW_S)
+    with pytest.raises(MienError, match="nobody's own likeness"):
+        check_own_likeness(picture.manifest)
+
+
+def test_what_is_not_there_says_so(encode: Encode, me: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert encode(Clip(0.1)) == 0
-    for tier in ("N", "S"):
+    for tier, said in (("N", "--tier N is not there yet"), ("S", "has no scene layer")):
         assert main(["replay", str(encode.path), "--avatar", me, "-o", "x.mp4", "--tier", tier]) == 2
-        assert f"--tier {tier} is not there yet" in capsys.readouterr().err
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

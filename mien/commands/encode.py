@@ -13,9 +13,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mien.commands.avatar_files import read_avatar
 from mien.commands.log_report import report_log
+from mien.commands.scene_options import add_scene_arguments, scene_settings
 from mien.decoder.recording import read_recording
 from mien.encoder.capture import Source, open_source
 from mien.encoder.identity import watched
+from mien.encoder.scene_sender import check_own_likeness
 from mien.encoder.sender import SenderCounts
 from mien.encoder.source_recorder import record_source
 from mien.encoder.tracker_choice import open_tracker
@@ -26,6 +28,7 @@ from mien.protocol.quantizer import Quality
 EXAMPLE: Final = """examples:
   mien encode talk.mp4 --avatar me.avatar -o talk.mien
   mien encode talk.mp4 --avatar me.avatar -o talk.mien --quality high --json
+  mien encode talk.mp4 --avatar me.avatar -o talk.mien --scene 5
   mien enroll talk.mp4 --until 0.6 -o me.avatar --consent self && mien encode talk.mp4 --from 0.6 --avatar me.avatar -o talk.mien
 """
 
@@ -42,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality", choices=[q.name.lower() for q in Quality], default="normal", help="default: normal"
     )
-    parser.add_argument("--scene", type=float, metavar="KBPS", help="a scene layer of so many kbps (not yet)")
+    add_scene_arguments(parser)
     parser.add_argument(
         "--from",
         dest="begin",
@@ -56,19 +59,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the verb."""
-    if options.scene is not None:
-        raise MienError("--scene: the scene layer is not there yet; leave the option out")
+    scene = scene_settings(options)
     refuse_same_file(options.clip, options.output)
     avatar = read_avatar(options.avatar).avatar
     if avatar is None:
         raise MienError(f"{options.avatar} has no first layer")
+    if scene is not None:
+        check_own_likeness(avatar.manifest)
     source = open_source(options.clip)
     console = Console(stderr=True)
     try:
         skip = frames_before(source, options.begin)
-        tracker = watched(
-            open_tracker(), avatar, lambda text: console.print(f"warning: {text}", style="yellow")
-        )
+        warnings: list[str] = []
+
+        def warn(text: str) -> None:
+            warnings.append(text)
+            console.print(f"warning: {text}", style="yellow")
+
+        tracker = watched(open_tracker(), avatar, warn)
         try:
             if tracker.tracker_id != avatar.manifest.tracker:
                 console.print(
@@ -84,6 +92,8 @@ def run(options: argparse.Namespace) -> int:
                     options.output,
                     quality=Quality[options.quality.upper()],
                     skip_frames=skip,
+                    scene=scene,
+                    may_show=lambda: not warnings,  # an avatar of somebody else gets no scene
                     on_frame=count_frame,
                 )
         finally:
@@ -136,9 +146,10 @@ def tell(report: dict[str, Any], counts: SenderCounts, options: argparse.Namespa
         print(json.dumps({"output": options.output, "quality": options.quality, **frames, **report}))
         return
     wire = report["wire_kbps"]["datachannel_ipv4"]
+    scene = f" + scene {report['scene_kbps']:.2f}" if report["scene_messages"] else ""
     print(
         f"{options.output}: {report['frames']} frames, {report['duration_s']:.2f} s, "
-        f"payload {report['payload_kbps']:.2f} kbps (computed on a data channel: {wire:.2f} kbps)"
+        f"payload {report['payload_kbps']:.2f}{scene} kbps (computed on a data channel: {wire:.2f} kbps)"
     )
     if counts.without_face or counts.several_faces:
         print(

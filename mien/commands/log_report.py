@@ -27,6 +27,8 @@ def report_log(recording: Recording, *, file_bytes: int) -> dict[str, Any]:
     seconds = sum(duration_s(s) for s in recording.segments)
     messages = sum(s.messages for s in recording.segments)
     message_bytes = sum(s.message_bytes for s in recording.segments)
+    scenes = [message for s in recording.segments for message in s.scene]
+    scene_bytes = sum(map(len, scenes))
     damage = recording.damage
     return {
         "kind": "mien log",
@@ -54,8 +56,11 @@ def report_log(recording: Recording, *, file_bytes: int) -> dict[str, Any]:
         "bad_messages": sum(s.bad_messages for s in recording.segments),
         "message_bytes": message_bytes,
         "payload_kbps": _kbps(message_bytes, seconds),
+        "scene_messages": len(scenes),
+        "scene_bytes": scene_bytes,
+        "scene_kbps": _kbps(scene_bytes, seconds),
         "wire_kbps": {
-            carrier: _kbps(message_bytes + messages * header_bytes, seconds)
+            carrier: _kbps(message_bytes + scene_bytes + (messages + len(scenes)) * header_bytes, seconds)
             for carrier, header_bytes in DATACHANNEL_HEADER_BYTES.items()
         },
         "wire_kbps_is": "computed, forward only: 93 bytes of headers a message over IPv4, 113 over IPv6; no SACK, no STUN",

@@ -17,7 +17,7 @@ from mien.commands.replay_outputs import Sink, open_sink
 from mien.decoder.artist import Artist
 from mien.decoder.as_shown import ShownAgain
 from mien.decoder.recording import Recording, read_recording
-from mien.decoder.renderer import BACKENDS
+from mien.decoder.renderer import BACKENDS, Backend
 from mien.decoder.replay_schedule import default_rate, make_schedule
 from mien.models.face_model import FaceModel
 from mien.protocol.avatar import AvatarAssembler
@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fps", type=Fraction, metavar="N", help="frames per second (default: the source's frames)"
     )
     parser.add_argument(
-        "--tier", choices=["W", "N", "S"], default="W", help="W: mesh warp (N and S: not yet)"
+        "--tier",
+        choices=["W", "N", "S"],
+        help="W: mesh warp; S: with the log's scene layer (default: S where there is one; N: not yet)",
     )
     parser.add_argument(
         "--as-shown", action="store_true", help="repeat what a call showed, at the times that it did"
@@ -69,8 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the verb."""
-    if options.tier != "W":
-        raise MienError(f"--tier {options.tier} is not there yet: W is (leave the option out)")
+    if options.tier == "N":
+        raise MienError("--tier N is not there yet: W and S are")
+    if options.as_shown and options.tier is not None:
+        raise MienError("--as-shown draws what was drawn: leave out --tier")
     if options.as_shown and (options.fps is not None or options.size != "source"):
         raise MienError("--as-shown keeps the times and the size that were shown: leave out --fps and --size")
     if options.fps is not None and not 0 < options.fps <= 240:
@@ -138,9 +142,13 @@ def replay_source(
     if avatar is None or not segments:
         raise MienError(why_nothing(recording, options.log))
     width, height = parse_size(options.size, recording.header)
+    tier = options.tier or ("S" if any(s.scene for s in segments) else "W")
+    if tier == "S" and not any(s.scene for s in segments):
+        raise MienError(f"--tier S: {options.log} has no scene layer (`mien encode --scene KBPS` makes one)")
     schedule = make_schedule(segments, options.fps)
     rate = options.fps or default_rate(recording)
-    with closing(Artist(avatar, width=width, height=height, backend=options.backend or "auto")) as artist:
+    backend: Backend = options.backend or "auto"
+    with closing(Artist(avatar, width=width, height=height, backend=backend, scene=tier == "S")) as artist:
         artist.draw(schedule[0])  # what cannot be drawn should not replace a file
         sink = open_sink(options.output, width=width, height=height, rate=rate, total=len(schedule))
         with closing(sink):
@@ -151,6 +159,7 @@ def replay_source(
         "width": width,
         "height": height,
         "renderer": artist.backend,
+        "tier": tier,
         "finished": recording.ended,
         "damage": str(recording.damage) if recording.damage else None,
     }

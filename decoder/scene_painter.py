@@ -1,0 +1,77 @@
+"""Draws an avatar's states with a stream's scene pictures: the renderer draws, the scene layer corrects."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.decoder.renderer import Renderer
+from mien.decoder.scene_decoder import SceneDecoder, ScenePicture
+from mien.decoder.scene_layer import SceneLayer
+from mien.protocol.errors import WireError
+from mien.protocol.state import FaceState
+from mien.protocol.stream import StreamHeader
+
+# A picture is used this long before its time, to go over into it smoothly. A receiver has it by then: it is sent
+# at once, while the coefficients of its time wait for their message to be complete, and for the playout.
+AHEAD_S: Final = Fraction(1, 10)
+MAX_WAITING: Final = 16
+
+StateAt = Callable[[Fraction], FaceState]
+
+
+class ScenePainter:
+    """One stream's. Use it from the renderer's thread."""
+
+    def __init__(self, renderer: Renderer, stream: StreamHeader) -> None:
+        self._renderer = renderer
+        self._ahead = int(AHEAD_S * stream.tick_rate)
+        self._layer = SceneLayer(
+            width=renderer.width,
+            height=renderer.height,
+            stream_width=stream.width,
+            stream_height=stream.height,
+            tick_rate=stream.tick_rate,
+        )
+        self._waiting: deque[ScenePicture] = deque(maxlen=MAX_WAITING)
+
+    def add(self, picture: ScenePicture) -> None:
+        """Take a picture; of too many that wait for their time, the oldest go."""
+        self._waiting.append(picture)
+
+    def reaches(self, position: Fraction) -> bool:
+        """Return whether later pictures can be left for later."""
+        return bool(self._waiting) and self._waiting[-1].tick > position + self._ahead
+
+    def render(self, state_at: StateAt, position: Fraction) -> NDArray[np.uint8]:
+        """Return RGB uint8 [height, width, 3] for a position in ticks; `state_at` gives the face at any."""
+        while self._waiting and self._waiting[0].tick <= position + self._ahead:
+            picture = self._waiting.popleft()
+            then = self._renderer.pose(state_at(Fraction(picture.tick)))
+            self._layer.add(picture, self._renderer.paint(then), then.positions)
+        now = self._renderer.pose(state_at(position))
+        return self._layer.paint(self._renderer.paint(now), now.positions, position)
+
+
+class SceneReplay:
+    """Feeds a painter from a log's scene messages, as far as each position asks for. Positions go forward."""
+
+    def __init__(self, messages: Sequence[bytes], painter: ScenePainter, *, stream: int) -> None:
+        self._messages: Iterator[bytes] = iter(messages)
+        self._painter = painter
+        self._decoder = SceneDecoder(stream)
+
+    def render(self, state_at: StateAt, position: Fraction) -> NDArray[np.uint8]:
+        """See `ScenePainter.render`."""
+        self._decoder.note_tick(max(0, int(position)))
+        while not self._painter.reaches(position) and (message := next(self._messages, None)) is not None:
+            try:
+                pictures = self._decoder.decode(message)
+            except WireError:
+                continue  # counted by whoever read the log
+            for picture in pictures:
+                self._painter.add(picture)
+        return self._painter.render(state_at, position)
