@@ -33,6 +33,7 @@ EXAMPLE: Final = """examples:
   mien bench picture --clips clips/ --out report/ --full      everything, in hours; may be stopped, and goes on
   mien bench picture --clips clips/ --out report/ --ours      without the video codecs
   mien bench picture --clips clips/ --only anna,ben --sizes 512 --json
+  mien bench picture --clips clips/ --out report/ --faults --before ../mien-before/
 """
 SIZES_PX: Final = (256, 512)
 FAMILIES: Final = tuple(dict.fromkeys(r.family for r in RIVALS))
@@ -75,12 +76,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="of the coefficients: low, normal, high, or several with commas",
     )
+    parser.add_argument(
+        "--faults",
+        action="store_true",
+        help="draw the page of known faults instead, on the clips that it names",
+    )
+    parser.add_argument(
+        "--before", type=Path, metavar="CHECKOUT", help="with --faults: an older version, for comparison"
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each core)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure what is not measured yet, and report. Raises `MienError` where nothing can be measured."""
     console = Console(stderr=True)
+    if options.faults:
+        return draw_faults(options, console)
     jobs, sampling = plan(options), sampling_of(options)
     rows_path = options.out / "rows.jsonl"
     options.out.mkdir(parents=True, exist_ok=True)
@@ -114,6 +125,17 @@ def report(rows: Sequence[Row], options: argparse.Namespace, console: Console) -
             print(json.dumps({**line, **provenance()}))
     else:
         Console(width=190).print(table_of(rows))
+
+
+def draw_faults(options: argparse.Namespace, console: Console) -> int:
+    """Write the page of known faults."""
+    from mien.bench.picture_faults import write_faults_page
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        page = write_faults_page(options.clips, options.out, options.before, progress)
+    console.print(f"faults: {page}")
+    return 0
 
 
 # --- What there is to do --------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """`mien bench picture`: what is planned, what is left to do after a stop, and the page."""
 
 import argparse
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from rich.progress import Progress
 
-from mien.bench import picture
+from mien.bench import picture, picture_faults
 from mien.bench.picture_clip import film_path, still_path, write_film
+from mien.bench.picture_faults import Fault, read_faults, write_faults_page
 from mien.bench.picture_footage import FULL, QUICK, Footage, Part, count_frames, divide, find_clips
 from mien.bench.picture_rows import Row, Variant, append_row, read_rows
 from mien.bench.picture_summary import medians, summary_rows, table_of
@@ -164,3 +167,36 @@ def test_the_page_shows_figures_and_pictures(tmp_path: Path) -> None:
     assert page.count("data:image/webp") == 3 and "data:video/mp4" in page
     frame = next(iter(open_source(str(tmp_path / "pictures/anna/256-side-by-side.mp4")))).rgb
     assert frame.shape[1] > 3 * 256 and np.ptp(frame) > 50
+
+
+def test_faults_are_listed_with_a_verdict(tmp_path: Path) -> None:
+    faults = read_faults()
+    assert len({f.fault for f in faults}) == len(faults) > 8
+    wrong = tmp_path / "faults.json"
+    for text in ("{", "[{}]", '[{"fault": "x", "clip": "a", "at": [1], "verdict": "fine", "note": ""}]'):
+        wrong.write_text(text)
+        with pytest.raises(MienError, match="faults"):
+            read_faults(wrong)
+
+
+def test_the_faults_page_shows_before_and_now(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = Fault("a nose too long", "anna", (2, 5, 99), "better", "shorter now")
+    monkeypatch.setattr(picture_faults, "read_faults", lambda: [fault])
+    asked: list[list[str]] = []
+
+    def draw(command: list[str], **more: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        folder = Path(command[4])
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in command[command.index("--at") + 1].split(","):
+            Image.fromarray(smooth_picture(int(number), 64)).save(folder / f"{number}.png")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", draw)
+    for _ in range(2):
+        page = write_faults_page(clips, clips / "out", clips / "old", Progress(disable=True))
+    text = page.read_text("utf-8")
+    assert text.count("data:image/webp") == 6  # original, before and now of the two frames that there are
+    assert "a nose too long: better" in text and "shorter now" in text
+    assert len(asked) == 2  # not drawn again
+    assert asked[0][asked[0].index("--cut") + 1] == "12"
