@@ -191,8 +191,9 @@ class Playout:
         if self._at_rest:
             self._heard.add_up_to(batch.first_tick - 1)
         self._take_repeats(batch)
+        last_tick = batch.first_tick + len(batch.states) - 1
         for tick, state in enumerate(batch.states, batch.first_tick):
-            self._take_new(tick, state, still=batch.still)
+            self._take_new(tick, state, newest=tick == last_tick, still=batch.still)
         self._at_rest = batch.still
 
     def _time(self, batch: Batch, arrival_us: int) -> Arrival:
@@ -227,15 +228,15 @@ class Playout:
             if tick in self._states:
                 self._strides[tick] = stride
 
-    def _take_new(self, tick: int, state: FaceState, *, still: bool) -> None:
+    def _take_new(self, tick: int, state: FaceState, *, newest: bool, still: bool) -> None:
         self._heard.add(tick)
         if tick in self._coarse and tick in self._states:
             self._states[tick] = state
-            self._smooth_over = True
-        elif still and self._is_news(tick):
-            self._insert(tick, state)
-        elif self._is_past(tick):
-            self.counts.late_ticks += 1
+            self._smooth_over = self._smooth_over or self._is_around(tick)
+        elif self._is_past(tick) and tick not in self._states:
+            self.counts.late_ticks += not still
+            if newest and self._is_news(tick):
+                self._insert(tick, state)  # late, but nothing newer is known to be held, and blended to
         else:
             self._insert(tick, state)
         self._coarse.discard(tick)
@@ -273,15 +274,19 @@ class Playout:
         if tick in self._states:
             self.counts.repeated_ticks += 1
             return
-        if self._position is not None:
-            following = bisect.bisect_right(self._ticks, self._position)
-            if following == len(self._ticks) or tick < self._ticks[following]:
-                self._smooth_over = True
         bisect.insort(self._ticks, tick)
+        self._smooth_over = self._smooth_over or self._is_around(tick)
         self._states[tick] = state
         if len(self._ticks) > MAX_TICKS:
             self.counts.unshown_ticks += 1
             self._drop_first()
+
+    def _is_around(self, tick: int) -> bool:
+        """Whether a tick that is buffered has a part in what is shown now."""
+        if self._position is None:
+            return False
+        following = bisect.bisect_right(self._ticks, self._position)
+        return tick in self._ticks[max(0, following - 1) : following + 1]
 
     def _is_past(self, tick: int) -> bool:
         return self._position is not None and tick < self._position.__floor__()

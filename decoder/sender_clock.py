@@ -7,10 +7,9 @@ tick n - 1 the picture needs tick n, so a batch whose oldest wanted tick is n an
 
 where the delay, a - media time of its last tick, is the network's doing (the two clocks share no zero: only
 differences of it mean something), and the reach, from its last tick back to n - 1, is how the message is made: its
-new frames, and what it repeats. The offset goes to the largest need of the last seconds and a small margin. Of a
-delay that stands alone among many only the part that others share counts, and what arrives behind a message that
-was late, faster than it was taken, is that same event and no second one: else every queue that drains would count
-as many. A reach counts at once and wholly, because no chance makes it.
+new frames, and what it repeats. The offset goes to the largest need of the last seconds and a small margin. A
+batch whose delay stands alone among many does not count, and what a queue lets go, each message sooner after the
+one before than it was sent, is one event with one delay. A reach counts at once, because no chance makes it.
 
 Up the offset goes at once, down slowly while the face moves. Integers throughout: a replay that feeds the same
 arrivals and render times gets the same positions to the bit.
@@ -30,6 +29,9 @@ OUTLIER_US: Final = 2_000_000
 SHARE_OF_STRAYS: Final = 25  # one event in so many may be late alone
 FEW_EVENTS: Final = 8  # from so many on the first of them
 AGREEING_BATCHES: Final = 4  # so many in a second say how long the path is now
+TOGETHER_US: Final = 100_000  # what comes within so much is one event
+DRAIN_DIVISOR: Final = 3  # so is what is less late by a third of the time that has passed since,
+DRAINED_US: Final = 40_000  # until one is hardly late any more
 HURRY_FACTOR: Final = 5  # so much faster the offset goes down while it is far too large
 
 
@@ -57,7 +59,24 @@ class _Sample:
     arrival_us: int
     delay_us: int
     reach_us: int
-    behind: bool  # it came right behind a late one
+
+
+@dataclass(slots=True)
+class _Event:
+    """What came together, or out of one queue."""
+
+    arrival_us: int
+    delay_us: int  # the longest
+    drained: bool = False
+
+    def takes_in(self, sample: _Sample, shortest_us: int) -> bool:
+        """Whether a sample belongs to it, which it then remembers. `shortest_us`: the delay without queues."""
+        passed_us = sample.arrival_us - self.arrival_us
+        if passed_us <= TOGETHER_US:
+            self.delay_us = max(self.delay_us, sample.delay_us)
+            return True
+        self.drained = self.drained or sample.delay_us <= shortest_us + DRAINED_US
+        return not self.drained and sample.delay_us <= self.delay_us - passed_us // DRAIN_DIVISOR
 
 
 class SenderClock:
@@ -68,7 +87,7 @@ class SenderClock:
         self._settings = settings
         self._samples: deque[_Sample] = deque(maxlen=MAX_ARRIVALS)
         self._outliers: list[_Sample] = []
-        self._newest: tuple[int, int] | None = None  # arrival and last tick of the newest sample
+        self._events: deque[_Event] = deque(maxlen=MAX_ARRIVALS)
         self._floor_us: int | None = None
         self._target_us = 0
         self._offset_us: int | None = None  # media time m is shown at m + offset
@@ -106,12 +125,11 @@ class SenderClock:
         new frames; the others, of repeats, count as far as `most_delay_us` goes.
         """
         delay_us = arrival_us - self.media_us(last_tick)
-        reach_us = self._reach_us(reaches)
+        sample = _Sample(arrival_us, delay_us, self._reach_us(reaches))
         if self._samples and abs(delay_us - self._shortest_us) > OUTLIER_US:
-            return self._on_outlier(_Sample(arrival_us, delay_us, reach_us, behind=False))
+            return self._on_outlier(sample)
         self._outliers.clear()
-        self._learn(_Sample(arrival_us, delay_us, reach_us, self._is_behind(last_tick, arrival_us)))
-        self._newest = arrival_us, last_tick
+        self._learn(sample)
         return Arrival.IN_TIME
 
     def advance(self, elapsed_us: int, *, moving: bool) -> bool:
@@ -149,23 +167,22 @@ class SenderClock:
         most_us = self._settings.most_delay_us - self._settings.margin_us
         return max([new_us, *(us for us in repeats_us if us <= most_us)])
 
-    def _is_behind(self, last_tick: int, arrival_us: int) -> bool:
-        """Whether a batch came in at most three quarters of the time in which its frames were taken."""
-        if self._newest is None:
-            return False
-        before_us, before_tick = self._newest
-        return 4 * (arrival_us - before_us) < 3 * (self.media_us(last_tick) - self.media_us(before_tick))
-
     def _learn(self, sample: _Sample) -> None:
+        oldest_us = sample.arrival_us - self._settings.window_us
         self._samples.append(sample)
-        while self._samples[0].arrival_us < sample.arrival_us - self._settings.window_us:
+        while self._samples[0].arrival_us < oldest_us:
             self._samples.popleft()
+        if not self._events or not self._events[-1].takes_in(sample, self._shortest_us):
+            self._events.append(_Event(sample.arrival_us, sample.delay_us))
+        while len(self._events) > 1 and self._events[0].arrival_us < oldest_us:
+            self._events.popleft()
         self._aim()
 
     def _aim(self) -> None:
         """Set the target, and the offset where it is below."""
         margin_us, believed_us = self._settings.margin_us, self._believed_delay_us()
-        need_us = max(min(s.delay_us, believed_us) + s.reach_us for s in self._samples) + margin_us
+        believed = [s for s in self._samples if s.delay_us <= believed_us] or self._samples
+        need_us = max(s.delay_us + s.reach_us for s in believed) + margin_us
         longest_us = max(s.reach_us for s in self._samples) + margin_us
         most_us = self._path_us + max(self._settings.most_delay_us, longest_us)
         if self._floor_us is not None:
@@ -176,11 +193,10 @@ class SenderClock:
 
     def _believed_delay_us(self) -> int:
         """Return the largest delay that is no stray one: of the last seconds, or of two events in the last one."""
-        heads = [s for s in self._samples if not s.behind] or list(self._samples)
-        delays = sorted((s.delay_us for s in heads), reverse=True)
+        delays = sorted((e.delay_us for e in self._events), reverse=True)
         strays = (len(delays) + SHARE_OF_STRAYS - FEW_EVENTS) // SHARE_OF_STRAYS
         since_us = self._samples[-1].arrival_us - SECOND_US
-        recent = sorted((s.delay_us for s in heads if s.arrival_us >= since_us), reverse=True)
+        recent = sorted((e.delay_us for e in self._events if e.arrival_us >= since_us), reverse=True)
         return max(delays[strays], recent[1] if len(recent) > 1 else delays[-1])
 
     def _on_outlier(self, sample: _Sample) -> Arrival:
@@ -196,6 +212,7 @@ class SenderClock:
             return Arrival.OUTLIER
         self._outliers.clear()
         self._samples.clear()
-        self._newest = self._offset_us = self._floor_us = None
+        self._events.clear()
+        self._offset_us = self._floor_us = None
         self._learn(sample)
         return Arrival.NEW_TIMELINE
