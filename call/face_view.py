@@ -25,7 +25,7 @@ from mien.decoder.receiver import Receiver
 from mien.decoder.renderer import Backend
 from mien.decoder.stage import AvatarEvent, RungEvent, Stage, ViewEvent
 from mien.protocol.avatar import Avatar
-from mien.protocol.control import Rung
+from mien.protocol.control import Carrier, Rung
 from mien.protocol.errors import WireError
 from mien.protocol.log import LogHeader, LogWriter
 from mien.protocol.stream import StreamHeader
@@ -100,12 +100,12 @@ class FaceView:
         self.started = True
         self._post(self._start, header, record, clock.now_us())
 
-    def message(self, data: bytes, arrival_us: int) -> None:
-        """Take a coefficient message."""
+    def message(self, data: bytes, arrival_us: int, carrier: Carrier = Carrier.DATACHANNEL) -> None:
+        """Take a coefficient message that came by this carrier."""
         if self._waiting >= MAX_WAITING:
             self.overrun += 1
             return
-        self._post(self._in_worker, lambda worker: worker.receiver.on_message(data, arrival_us))
+        self._post(self._in_worker, lambda worker: worker.receiver.on_message(data, arrival_us, carrier))
 
     def use_avatar(self, avatar: Avatar, layers: frozenset[int]) -> None:
         """Draw this avatar from the next picture on."""

@@ -29,6 +29,7 @@ from mien.protocol.consent import PermittedUse
 from mien.protocol.control import (
     CHALLENGE_BYTES,
     AvatarVerdict,
+    Carrier,
     OwnerProof,
     RecordingNotice,
     StreamStart,
@@ -133,7 +134,7 @@ class IncomingFace:
                 self._refuse(Verdict(answer.reason + 1), self._transfer.refused)
         self._settle()
 
-    def on_coefficients(self, data: bytes, now_us: int) -> None:
+    def on_coefficients(self, data: bytes, now_us: int, carrier: Carrier = Carrier.DATACHANNEL) -> None:
         """Take a coefficient message."""
         if self._header is not None:
             if self.arrivals is None:
@@ -142,7 +143,7 @@ class IncomingFace:
         if not self._view.started or self.verdict is not Verdict.SHOWN:
             self.counts["early messages"] += 1
             return
-        self._view.message(data, now_us)
+        self._view.message(data, now_us, carrier)
 
     def advance(self, now_us: int) -> None:
         """Let time pass: a proof that does not come is none, and a call without any face shows an empty picture."""

@@ -234,7 +234,7 @@ class CallSession:
             return
         self._call.counts["coefficient messages"] += 1
         if self._call.incoming is not None:
-            self._call.incoming.on_coefficients(data, now_us)
+            self._call.incoming.on_coefficients(data, now_us, carrier)
 
     def on_transfer(self, data: bytes) -> None:
         """A message of an avatar's transfer arrived, theirs or an answer about ours."""

@@ -49,6 +49,7 @@ class Receiver:
         self.settings = settings or PlayoutSettings()
         self.counts = ReceiverCounts()
         self.recorder = recorder
+        self._carrier: int | None = None  # that brought the newest message
         self._blink = shut_lids(FaceModel.load())
         self._start(header)
         if recorder is not None:
@@ -76,8 +77,11 @@ class Receiver:
         self._start(header)
         self.note(EventKind.STREAM, header.serialize(), now_us=now_us)
 
-    def on_message(self, data: bytes, arrival_us: int) -> bool:
-        """Take one coefficient message; return whether it was good. Bad ones are dropped and counted."""
+    def on_message(self, data: bytes, arrival_us: int, carrier: int | None = None) -> bool:
+        """Take one coefficient message; return whether it was good. Bad ones are dropped and counted.
+
+        `carrier`, a number of `mien.protocol.control.Carrier`, is for the log alone.
+        """
         try:
             batch = self._decoder.decode(data)
         except WireError as error:
@@ -86,6 +90,9 @@ class Receiver:
             return False
         self.counts.messages += 1
         self.counts.message_bytes += len(data)
+        if carrier is not None and carrier != self._carrier:
+            self._carrier = carrier
+            self.note(EventKind.CARRIER, bytes([carrier]), now_us=arrival_us)
         self._record(lambda log: log.message(data, time_us=arrival_us))
         self._playout.push(batch, arrival_us=arrival_us)
         return True

@@ -185,6 +185,14 @@ class Segment:
         return out
 
 
+@dataclass(slots=True)
+class CarrierUse:
+    """What came by one carrier, coefficients and scene."""
+
+    messages: int = 0
+    message_bytes: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Recording:
     """What a log holds."""
@@ -193,6 +201,7 @@ class Recording:
     segments: list[Segment]
     damage: Damage | None
     ended: bool  # the recorder finished
+    carriers: dict[int, CarrierUse] = field(default_factory=dict)  # by the number; only where the log says so
 
 
 def read_recording(reader: LogReader) -> Recording:
@@ -200,8 +209,13 @@ def read_recording(reader: LogReader) -> Recording:
     segments: list[Segment] = []
     decoder = _begin(segments, reader.header.stream)
     ended = False
+    carriers: dict[int, CarrierUse] = {}
+    carrier: CarrierUse | None = None
     for record in reader.records():
         segment = segments[-1]
+        if carrier is not None and isinstance(record, MessageRecord):
+            carrier.messages += 1
+            carrier.message_bytes += len(record.data)
         match record:
             case MessageRecord() if message_kind(record.data) == Kind.SCENE:
                 _add_scene(segment, record.data)
@@ -220,9 +234,11 @@ def read_recording(reader: LogReader) -> Recording:
                     decoder = _begin(segments, StreamHeader.parse(record.data))
                 except WireError as error:
                     logger.warning("a stream of the log cannot be read: %s", error)
+            case EventRecord(event=EventKind.CARRIER) if len(record.data) == 1:
+                carrier = carriers.setdefault(record.data[0], CarrierUse())
             case EventRecord(event=EventKind.END):
                 ended = True
-    return Recording(reader.header, segments, reader.damage, ended)
+    return Recording(reader.header, segments, reader.damage, ended, carriers)
 
 
 def _begin(segments: list[Segment], stream: StreamHeader) -> MessageDecoder | None:

@@ -48,6 +48,7 @@ class EventKind(IntEnum):
     GAP = 6  # u32: records that the recorder had to leave out here
     END = 7  # the recorder finished; nothing follows
     PICTURE = 8  # u32: CRC-32 of the RGB bytes that were shown for the latest render record
+    CARRIER = 9  # u8: the carrier that the messages from here on came by, a number of `control.Carrier`
 
 
 def owner_digest(public_key: bytes) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from mien.call.scripted_source import CoverableSource
 from mien.call.session import CallHooks, CallSession, CallSettings, Participant
 from mien.call.statistics import CallStatistics
 from mien.call.wire_meter import Cause
+from mien.decoder.recording import read_recording
+from mien.protocol.control import Carrier
+from mien.protocol.log import open_log
 from tests.avatar_samples import TEST_KEY
 from tests.call_samples import PortraitSource, PortraitTracker, avatar_file
 from tests.voice_samples import speech
@@ -124,9 +128,10 @@ def test_while_both_speak_faces_cost_not_one_packet() -> None:
     assert "carrier: your face rides in the packets of your voice" in told
 
 
-def test_both_muted_faces_still_move_and_nothing_is_heard() -> None:
+def test_both_muted_faces_still_move_and_nothing_is_heard(tmp_path: Path) -> None:
     async def scenario() -> None:
-        one, other = (CallSession(person(Speaker(muted=True)), settings()) for _ in range(2))
+        one = CallSession(person(Speaker(muted=True)), settings())
+        other = CallSession(person(Speaker(muted=True)), settings(record=tmp_path / "talk.mien"))
 
         async def script() -> None:
             await until(carried(other, "audio", 2))
@@ -146,6 +151,11 @@ def test_both_muted_faces_still_move_and_nothing_is_heard() -> None:
         assert first.received.messages > 4 and second.received.messages > 4
 
     in_loop(scenario)
+    with open_log(str(tmp_path / "talk.mien")) as reader:
+        recording = read_recording(reader)
+    assert recording.carriers[Carrier.AUDIO].messages > 4
+    assert sum(use.messages for use in recording.carriers.values()) == recording.segments[0].messages
+    assert sum(use.message_bytes for use in recording.carriers.values()) > 40
 
 
 def test_without_a_microphone_the_face_rides_all_the_same() -> None:

@@ -149,6 +149,24 @@ def test_a_log_is_read_with_its_streams() -> None:
     assert recording.ended and recording.damage is None
 
 
+def test_a_log_says_which_carrier_brought_what() -> None:
+    file, log = make_log()
+    log.message(b"before", time_us=0)
+    for time_us, carrier in ((1, 1), (2, 0), (3, 1), (4, 77)):
+        log.event(EventKind.CARRIER, bytes([carrier]), time_us=time_us)
+        log.message(b"x" * time_us, time_us=time_us)
+        log.message(b"yy", time_us=time_us)
+    log.event(EventKind.CARRIER, b"", time_us=5)  # says nothing
+    log.event(EventKind.CARRIER, b"\0\1", time_us=5)
+    log.message(b"z", time_us=5)
+    carriers = read(file).carriers
+    assert {c: (use.messages, use.message_bytes) for c, use in carriers.items()} == {
+        0: (2, 4),
+        1: (4, 8),
+        77: (3, 7),
+    }
+
+
 def test_frames_that_go_back_are_not_believed() -> None:
     file, log = make_log()
     log.frames([SourceFrame(80_000, 2), SourceFrame(120_000, 3)])

@@ -110,7 +110,9 @@ def test_encode_inspect_replay(
     assert report["wire_kbps"] == {
         "datachannel_ipv4": pytest.approx((size + 930) * 8 / 2.002 / 1000, abs=2e-3),
         "datachannel_ipv6": pytest.approx((size + 1130) * 8 / 2.002 / 1000, abs=2e-3),
+        "audio": pytest.approx((size + 50) * 8 / 2.002 / 1000, abs=2e-3),
     }
+    assert report["carriers"] == {}  # it came by none
     out = tmp_path / "out.mp4"
     assert main(["replay", str(encode.path), "--avatar", me, "-o", str(out), "--backend", "numpy"]) == 0
     frames = frames_of(out)

@@ -4,9 +4,11 @@ from fractions import Fraction
 from typing import Any, Final
 
 from mien.decoder.recording import Recording, Segment
+from mien.protocol.control import Carrier
 
 # DTLS and SCTP put 65 bytes around a data-channel message, UDP 8, IPv4 20, IPv6 40 (measured with aiortc).
-DATACHANNEL_HEADER_BYTES: Final = {"datachannel_ipv4": 93, "datachannel_ipv6": 113}
+# In a packet of voice it takes 5 bytes, and no packet (`protocol/SPEC-carriers.md`).
+HEADER_BYTES: Final = {"datachannel_ipv4": 93, "datachannel_ipv6": 113, "audio": 5}
 
 
 def duration_s(segment: Segment) -> float:
@@ -61,13 +63,23 @@ def report_log(recording: Recording, *, file_bytes: int) -> dict[str, Any]:
         "scene_kbps": _kbps(scene_bytes, seconds),
         "wire_kbps": {
             carrier: _kbps(message_bytes + scene_bytes + (messages + len(scenes)) * header_bytes, seconds)
-            for carrier, header_bytes in DATACHANNEL_HEADER_BYTES.items()
+            for carrier, header_bytes in HEADER_BYTES.items()
         },
-        "wire_kbps_is": "computed, forward only: 93 bytes of headers a message over IPv4, 113 over IPv6; no SACK, no STUN",
+        "wire_kbps_is": "computed for these messages, forward only: 93 bytes of headers a message over IPv4, "
+        "113 over IPv6, 5 in packets of voice that are sent anyway; no SACK, no STUN",
+        "carriers": {
+            carrier_name(number): {"messages": use.messages, "message_bytes": use.message_bytes}
+            for number, use in sorted(recording.carriers.items())
+        },
         "problem": next((s.problem for s in recording.segments if s.problem), None),
         "damage": damage
         and {"position": damage.position, "lost_bytes": damage.lost_bytes, "reason": damage.reason},
     }
+
+
+def carrier_name(number: int) -> str:
+    """Return a carrier's name, or its number where it has none."""
+    return Carrier(number).name.lower() if number in Carrier._value2member_map_ else str(number)
 
 
 def _kbps(count: int, seconds: float) -> float | None:
