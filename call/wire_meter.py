@@ -424,6 +424,8 @@ class WireMeter:
         self._payload_types: dict[int, Cause] = {}
         self._taps: list[_TransportTap] = []
         self._ports: set[int] = set()
+        # Hears of every SCTP and RTP packet that is about to be sealed and sent: for whoever measures when.
+        self.on_plain: Callable[[bytes], None] | None = None
 
     def attach(self, pc: RTCPeerConnection) -> None:
         """Tap every transport that the connection has or will have. Once for each meter."""
@@ -583,6 +585,7 @@ class _TransportTap:
         voice = self._meter._kind_of_payload_type(packet[1] & 0x7F) is Cause.AUDIO
         rider = replace(rider_of(packet) if voice else NOBODY)  # a new object, to be found again by
         self._sealing_rtp.append(rider)
+        self._tell_plain(packet)
         try:
             await self._send_rtp(packet)
         finally:
@@ -591,10 +594,15 @@ class _TransportTap:
     async def _send_data_tapped(self, packet: bytes) -> None:
         shares = self._meter._sctp_shares(packet)
         self._sealing.append(shares)
+        self._tell_plain(packet)
         try:
             await self._send_data(packet)
         finally:
             _forget(self._sealing, shares)
+
+    def _tell_plain(self, packet: bytes) -> None:
+        if self._meter.on_plain is not None:
+            self._meter.on_plain(packet)
 
 
 class _ProtocolList(list[StunProtocol]):

@@ -9,6 +9,7 @@ from mien.bench.fuzz import fuzz
 from mien.bench.fuzz_targets import TARGETS, Broken, Target
 from mien.bench.mutations import mutate
 from mien.cli import main
+from mien.commands.bench import BENCHES, built
 from mien.protocol.errors import MienError, WireError
 
 
@@ -109,6 +110,13 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(r["findings"] == [] and r["inputs"] > 40 and r["seed"] == 1 for r in rows)
 
 
-def test_bench_refuses_what_is_not_built(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "latency"]) == 2
-    assert "`bench latency` is not there yet; there are: " in capsys.readouterr().err
+def test_bench_refuses_what_is_not_built(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BENCHES, "patience", "how long a reader reads")
+    assert main(["bench", "patience"]) == 2
+    assert "`bench patience` is not there yet; there are: rate, fuzz, " in capsys.readouterr().err
+
+
+def test_every_bench_is_built() -> None:
+    assert built() == list(BENCHES)
