@@ -36,7 +36,7 @@ from mien.protocol.errors import MienError, WireError
 from mien.protocol.stream import StreamHeader, TrackerId
 
 POLL_S: Final = 0.05
-SETTLE_S: Final = 4.0  # the carrier is chosen, the playout has found its delay
+SETTLE_S: Final = 13.0  # the playout forgets what batches needed while the call began
 MAX_SETTLING_S: Final = 30.0
 TRANSFER_KBPS: Final = 2000.0
 KEPT_PACKETS: Final = 64  # that left lately, to find messages in

@@ -101,7 +101,7 @@ class Reports:
             late=reception.late,
             jitter_us=reception.jitter_us,
             queue_us=reception.queue_us,
-            latency_us=round(Latency.of(list(self._latencies_us)[-RECENT_SAMPLES:]).median_ms * 1000),
+            latency_us=round(self.recent_latency.median_ms * 1000),
             by_audio=reception.by_audio,
             audio_packets=reception.audio_packets,
             sent=sent,
@@ -138,6 +138,11 @@ class Reports:
     def latency(self) -> Latency:
         """From the stamps of their frames to our pictures of them."""
         return Latency.of(list(self._latencies_us))
+
+    @property
+    def recent_latency(self) -> Latency:
+        """The same of the newest pictures."""
+        return Latency.of(list(self._latencies_us)[-RECENT_SAMPLES:])
 
     @property
     def their_lost(self) -> int:

@@ -28,6 +28,7 @@ from mien.call.control_desk import ControlDesk
 from mien.call.course import Course
 from mien.call.face_view import FaceView
 from mien.call.joining import join, say_hello
+from mien.call.live_figures import LiveFigures, live_figures
 from mien.call.liveness import Liveness
 from mien.call.peer import Peer
 from mien.call.rendezvous import Rendezvous
@@ -179,6 +180,11 @@ class CallSession:
     def stamp_of(self, tick: int) -> int | None:
         """Return when the frame of one of our ticks was taken, on `mien.call.clock`."""
         return self._call.outgoing.stamp_of(tick) if self._call.outgoing else None
+
+    @property
+    def live(self) -> LiveFigures:
+        """How the call goes at this moment."""
+        return live_figures(self._call)
 
     async def statistics(self) -> CallStatistics:
         """Return how the call goes, or went."""

@@ -18,6 +18,7 @@ from mien.call.statistics import CallStatistics
 from mien.call.turns import short_turns
 from mien.commands.call_controls import commands_from_terminal, direct, hang_up_on_signals
 from mien.commands.call_equipment import Equipment, opened_equipment
+from mien.commands.call_live import keep_line
 from mien.commands.call_options import add_arguments, call_settings, check_options
 from mien.commands.call_report import print_call
 from mien.commands.call_sound import open_sound
@@ -68,7 +69,10 @@ async def _call(options: argparse.Namespace, equipment: Equipment, console: Cons
         call_settings(options, equipment.url),
         hooks,
     )
-    helpers = [asyncio.create_task(direct(session, options, equipment), name="script")]
+    helpers = [
+        asyncio.create_task(direct(session, options, equipment), name="script"),
+        asyncio.create_task(keep_line(session, console), name="live line"),
+    ]
     try:
         with hang_up_on_signals(session), commands_from_terminal(session, console):
             async with SignallingClient(equipment.url, ca_file=options.ca_file) as client:
