@@ -24,6 +24,9 @@ class Redundancy:
     lag: int = 0
 
 
+NO_REPEATS: Final = Redundancy()
+
+
 class LossTrend:
     """What the reports say about our messages: switched on by one bad report, off by several good ones."""
 
@@ -57,7 +60,7 @@ class LossTrend:
     def redundancy(self, carrier: Carrier, *, in_sync: bool) -> Redundancy:
         """Return what our messages should repeat. `in_sync`: a voice goes with the face, which can wait no second."""
         if not self._wanted:
-            return Redundancy()
+            return NO_REPEATS
         bursty = self.mean_run >= BURSTY_RUN
         if carrier is Carrier.AUDIO:
             return Redundancy(copies=2, lag=int(bursty))

@@ -1,0 +1,106 @@
+"""The rate plan: never above its budget by its own model, never worse for a larger one, and what it refuses."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mien.call.opus import VoiceSettings
+from mien.call.rate_plan import Situation, best_plan, check_budget, least_kbps, payload_kbps
+from mien.call.redundancy import Redundancy
+from mien.protocol.control import Carrier
+from mien.protocol.errors import MienError
+from mien.protocol.quantizer import Quality
+
+BOTH = frozenset({Carrier.AUDIO, Carrier.DATACHANNEL})
+CHANNEL = frozenset({Carrier.DATACHANNEL})
+TALK = Situation(VoiceSettings(16, 40), carriers=BOTH, acknowledges=False)
+
+voices = st.none() | st.builds(
+    VoiceSettings, st.sampled_from([6.0, 9.5, 12.0, 16.0, 24.0]), st.sampled_from([20, 40, 60, 120])
+)
+situations = st.builds(
+    Situation,
+    voices,
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([BOTH, CHANNEL]),
+    st.none() | st.sampled_from(Quality),
+    st.builds(Redundancy, st.integers(0, 2), st.integers(0, 5)),
+    st.booleans(),
+)
+
+
+@given(situations, st.floats(0, 60))
+def test_no_plan_is_above_its_budget_unless_none_can_be_below(situation: Situation, budget: float) -> None:
+    plan = best_plan(budget, situation)
+    assert plan.wire_kbps <= max(budget, least_kbps(situation))
+    assert plan.wire_kbps >= plan.voice_kbps + plan.face_kbps
+
+
+@given(situations, st.floats(0, 60), st.floats(0, 60))
+def test_a_larger_budget_buys_no_less(situation: Situation, one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    if low >= least_kbps(situation):
+        assert best_plan(low, situation).points <= best_plan(high, situation).points
+
+
+@given(situations, st.floats(0, 60))
+def test_what_was_asked_for_is_kept(situation: Situation, budget: float) -> None:
+    plan = best_plan(budget, situation)
+    if situation.quality is not None:
+        assert plan.quality is situation.quality
+    if situation.voice is None or situation.voice_fixed:
+        assert plan.voice == situation.voice
+    else:
+        assert plan.voice is not None
+        assert plan.voice.kbps <= situation.voice.kbps and plan.voice.frame_ms >= situation.voice.frame_ms
+    assert plan.carrier in situation.carriers
+
+
+@given(situations, st.floats(0, 60))
+def test_a_budget_is_refused_where_the_model_says_more(situation: Situation, budget: float) -> None:
+    try:
+        check_budget(budget, situation)
+    except MienError as error:
+        assert budget < least_kbps(situation)
+        assert f"{least_kbps(situation):.1f} kbps at least" in str(error)
+    else:
+        assert budget >= least_kbps(situation)
+
+
+@pytest.mark.parametrize(
+    ("budget", "text"),
+    [
+        (12, "voice 6k/120 ms, face low"),
+        (16, "voice 8k/120 ms"),
+        (20, "voice 12k/120 ms"),
+        (26, "voice 12k/60 ms, face high every 60 ms"),
+        (40, "voice 16k/40 ms, face high every 80 ms"),
+    ],
+)
+def test_what_a_talk_gets(budget: float, text: str) -> None:
+    assert best_plan(budget, TALK).text.startswith(text)
+
+
+def test_a_face_alone() -> None:
+    for budget in (4, 6):
+        plan = best_plan(budget, Situation(carriers=BOTH, acknowledges=False))
+        assert plan.wire_kbps <= budget and plan.voice is None
+    assert best_plan(6, Situation(acknowledges=False)).frames >= 8
+    assert best_plan(20, Situation(acknowledges=False)).frames == 6
+
+
+def test_a_refusal_says_what_would_do() -> None:
+    with pytest.raises(MienError, match=r"at least, .* without voice"):
+        check_budget(8, TALK)
+    fixed = Situation(VoiceSettings(12, 60), voice_fixed=True, quality=Quality.HIGH, carriers=BOTH)
+    with pytest.raises(MienError, match="without --quality, --voice-kbps"):
+        check_budget(14, fixed)
+
+
+def test_longer_messages_and_fewer_repeats_cost_less() -> None:
+    for quality in Quality:
+        costs = [payload_kbps(quality, frames) for frames in range(1, 18)]
+        assert costs == sorted(costs, reverse=True)
+        assert payload_kbps(quality, 6, Redundancy(1)) > payload_kbps(quality, 6)
+        assert payload_kbps(quality, 6, Redundancy(1, 4)) > payload_kbps(quality, 6, Redundancy(1))
