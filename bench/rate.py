@@ -349,6 +349,11 @@ def _costs(sender: SenderCost | None, receivers: Sequence[ReceiverSpeed], call: 
         lines.append(
             f"sender: {sender.total_ms} ms CPU a frame ({sender.tracking_ms} tracking, {sender.coding_ms} fit and code)"
         )
+        codec = sender.codec
+        lines.append(
+            f"codec: {codec.codec_ms} ms CPU a frame ({codec.encode_ms} encode, {codec.decode_ms} decode); the search for "
+            f"cheap residuals {codec.search_ms} ms more, for {codec.search_saves_percent} % fewer bytes"
+        )
     for speed in receivers:
         lines.append(
             f"receiver at {speed.size_px} px: {speed.fps} pictures/s, {speed.cpu_ms} ms CPU each ({speed.backend})"
