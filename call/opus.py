@@ -11,6 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.call import libopus
 from mien.protocol.errors import WireError
 
 RATE_HZ: Final = 48_000
@@ -92,11 +93,16 @@ class OpusEncoder:
 
 
 class OpusDecoder:
-    """Reads one stream of packets, and fills in for those that are missing."""
+    """Reads one stream of packets, and fills in for those that are missing.
+
+    Through libopus itself where it can be called, else through PyAV: the same sound, but no repeats are read.
+    """
 
     FILL_SAMPLES: Final = 960
 
-    def __init__(self) -> None:
+    def __init__(self, *, direct: bool = True) -> None:
+        """`direct`: call libopus where that is possible."""
+        self._direct = libopus.LibOpusDecoder() if direct and libopus.available() else None
         self._codec = av.CodecContext.create("libopus", "r")
         assert isinstance(self._codec, av.AudioCodecContext)
         self._codec.format = av.AudioFormat("s16")
@@ -107,7 +113,7 @@ class OpusDecoder:
     def decode(self, packet: bytes) -> NDArray[np.int16]:
         """Return a packet's sound, int16 [n], 48 kHz. Raises `WireError`."""
         expected = packet_samples(packet)
-        samples = self._decode(packet)
+        samples = self._direct.decode(packet) if self._direct else self._decode(packet)
         if len(samples) != expected:
             raise WireError(f"a packet of {expected} samples decoded to {len(samples)}")
         self._toc = packet[0]
@@ -117,7 +123,15 @@ class OpusDecoder:
         """Return 20 ms for sound that did not come: what was heard last, fading into its background noise."""
         if self._toc is None:
             return np.zeros(self.FILL_SAMPLES, np.int16)
+        if self._direct:
+            return self._direct.fill(self.FILL_SAMPLES)
         return self._decode(empty_packet(self._toc))
+
+    def repair(self, following: bytes) -> NDArray[np.int16] | None:
+        """Return the frame that is missing right before a packet, as that repeats it; None where it does not."""
+        if self._direct is None or self._toc is None or not libopus.has_repeat(following):
+            return None
+        return self._direct.repair(frame_samples(following), following)
 
     def _decode(self, packet: bytes) -> NDArray[np.int16]:
         try:
@@ -142,6 +156,13 @@ def packet_samples(packet: bytes) -> int:
             f"an Opus packet of {samples / SAMPLES_PER_MS:g} ms, expected 2.5 to {MAX_PACKET_MS} ms"
         )
     return samples
+
+
+def frame_samples(packet: bytes) -> int:
+    """Return how long one of a packet's frames plays, in samples at 48 kHz. Raises `WireError`."""
+    if not packet:
+        raise WireError("an Opus packet of 0 bytes")
+    return _frame_samples(packet[0] >> 3)
 
 
 def empty_packet(toc: int) -> bytes:

@@ -117,6 +117,7 @@ class VoiceReceived:
     skipped: int = 0  # came, and were left out so that it does not lag
     malformed: int = 0
     played_s: float = 0.0
+    repaired_share: float = 0.0  # of what was played: from the repeat in the next packet
     filled_share: float = 0.0  # of what was played: pauses, and what was lost
     wait_ms: float = 0.0  # in the jitter buffer, at least
 

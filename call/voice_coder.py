@@ -4,7 +4,7 @@ In a pause the encoder stands still, as the other side's decoder does, so that b
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import av
@@ -64,6 +64,12 @@ class VoiceCoder:
             self._pending, self._position = np.zeros(0, np.int16), position
         self._pending = np.concatenate([self._pending, samples])
         return list(self._whole_frames())
+
+    def expect_loss(self, percent: int) -> None:
+        """Repeat sound inside the packets for so much loss; 0: repeat nothing. The next frame begins a new encoder."""
+        settings = self._encoder.settings
+        if percent != settings.expected_loss_percent:
+            self._encoder = OpusEncoder(replace(settings, expected_loss_percent=percent))
 
     def pause_packet(self) -> VoicePacket | None:
         """Return an empty packet that may leave now, which keeps the pause alive too; `None` while somebody speaks.

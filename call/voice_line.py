@@ -17,11 +17,13 @@ from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpReceiver, RTCRtpSe
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcdtlstransport import SRTP_AES128_CM_SHA1_80, RTCDtlsTransport
 from aiortc.rtp import AnyRtcpPacket, RtcpRrPacket, RtcpSrPacket, RtpPacket
+from aiortc.stats import RTCRemoteInboundRtpStreamStats
 
-from mien.call import clock
+from mien.call import clock, libopus
 from mien.call.opus import MAX_PACKET_MS, RATE_HZ, VoiceSettings, audio_frame
 from mien.call.opus_padding import take
 from mien.call.voice_coder import SpokenCounts
+from mien.call.voice_loss import LossWatch
 from mien.call.voice_playout import READ_SAMPLES, VoicePlayout
 from mien.call.voice_track import CodedVoiceTrack, Riders
 
@@ -30,6 +32,7 @@ READ_US: Final = READ_SAMPLES * 1_000_000 // RATE_HZ
 MAX_BEHIND_US: Final = 200_000  # after a longer sleep the time in between is left out
 
 _ASKED_BPS: Final = re.compile(r"^a=fmtp:[^\r\n]*\bmaxaveragebitrate=(\d{1,6})\b", re.MULTILINE)
+_READS_REPEATS: Final = re.compile(r"^a=fmtp:[^\r\n]*\buseinbandfec=1\b", re.MULTILINE)
 
 
 class VoiceLine:
@@ -63,6 +66,8 @@ class VoiceLine:
         transceiver = pc.addTransceiver(self._coded or "audio", "sendrecv" if voice else "recvonly")
         capabilities = RTCRtpSender.getCapabilities("audio").codecs
         transceiver.setCodecPreferences([c for c in capabilities if c.mimeType.lower() == "audio/opus"])
+        self._sender = transceiver.sender
+        self._reads_repeats = False  # the other side
         _report_seldom(transceiver.sender)
         _report_seldom(transceiver.receiver)
         _take_packets(transceiver.receiver, self._on_packet)
@@ -73,6 +78,7 @@ class VoiceLine:
 
     def heed(self, sdp: str) -> None:
         """Take what the other side's description asks for."""
+        self._reads_repeats = _READS_REPEATS.search(sdp) is not None
         asked = _ASKED_BPS.search(sdp)
         if asked and self._coded is not None:
             self._coded.limit(int(asked[1]) / 1000)
@@ -83,11 +89,31 @@ class VoiceLine:
         return self._coded.counts if self._coded else SpokenCounts()
 
     async def run(self) -> None:
-        """Play what arrives, until cancelled."""
+        """Play what arrives, and repeat what we say where it gets lost, until cancelled."""
+        watch = asyncio.create_task(self._watch_losses(), name="voice losses")
+        try:
+            while True:
+                await self._arrived.wait()
+                self._arrived.clear()
+                await self._play()
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def _watch_losses(self) -> None:
+        """Repeat our voice in its packets where the other side reads that, and its reports tell of losses."""
+        if self._coded is None:
+            return
+        watch = LossWatch()
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            await self._play()
+            await asyncio.sleep(REPORT_EVERY_US / 1e6)
+            for report in (await self._sender.getStats()).values():
+                if isinstance(report, RTCRemoteInboundRtpStreamStats) and self._reads_repeats:
+                    self._coded.expect_loss(
+                        watch.on_report(
+                            lost=report.packetsLost, came=report.packetsReceived, kbps=self._coded.kbps
+                        )
+                    )
 
     async def _play(self) -> None:
         due_us = clock.now_us()
@@ -119,7 +145,7 @@ def describe_voice(sdp: str, settings: VoiceSettings) -> str:
     """Return a description whose audio section says what we want to hear.
 
     Header extensions (the section's name, the level) would cost 1 kbps: what is alone of its kind in a bundle
-    is known by its payload type. No FEC is asked for: libopus can read it, PyAV has no way to say so.
+    is known by its payload type. Repeats (FEC) are asked for where they can be read: PyAV has no way to say so.
     """
     lines = []
     section = ""
@@ -132,7 +158,8 @@ def describe_voice(sdp: str, settings: VoiceSettings) -> str:
         opus = re.match(r"a=rtpmap:(\d+) opus/", line, re.IGNORECASE) if section == "audio" else None
         if opus:
             rate = f"maxaveragebitrate={round(settings.kbps * 1000)}"
-            lines.append(f"a=fmtp:{opus[1]} minptime=20;useinbandfec=0;stereo=0;sprop-stereo=0;{rate}")
+            repeats = f"useinbandfec={int(libopus.available())}"
+            lines.append(f"a=fmtp:{opus[1]} minptime=20;{repeats};stereo=0;sprop-stereo=0;{rate}")
             lines.append(f"a=ptime:{settings.frame_ms}")
             lines.append(f"a=maxptime:{MAX_PACKET_MS}")
     return "\r\n".join(lines) + "\r\n"

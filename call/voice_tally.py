@@ -55,6 +55,7 @@ def _received(line: VoiceLine, report: Any, seconds: float) -> VoiceReceived:
         skipped=counts.skipped,
         malformed=counts.malformed,
         played_s=counts.played_samples / RATE_HZ,
+        repaired_share=counts.repaired_samples / played,
         filled_share=counts.filled_samples / played,
         wait_ms=line.playout.wait_us / 1000,
     )

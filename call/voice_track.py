@@ -62,6 +62,17 @@ class CodedVoiceTrack(MediaStreamTrack):
         self._settings = VoiceSettings(kbps, self._settings.frame_ms, self._settings.expected_loss_percent)
 
     @property
+    def kbps(self) -> float:
+        """The rate that the voice keeps to."""
+        return self._settings.kbps
+
+    def expect_loss(self, percent: int) -> None:
+        """Repeat sound inside the packets for so much loss (in percent); 0: repeat nothing."""
+        if self._coder is not None:
+            self._coder.expect_loss(percent)
+        self._settings = replace(self._settings, expected_loss_percent=percent)
+
+    @property
     def counts(self) -> SpokenCounts:
         """What was said so far."""
         return self._coder.counts if self._coder else SpokenCounts()

@@ -131,7 +131,7 @@ def _voice_received(voice: VoiceReceived) -> str:
         return "none came"
     return (
         f"{voice.packets} packets, {voice.kbps:.1f} kbps of Opus, {voice.lost} lost, {voice.late} late, "
-        f"{voice.filled_share:.0%} of {voice.played_s:.1f} s filled in (pauses too), waits {voice.wait_ms:.0f} ms"
+        f"{voice.repaired_share:.0%} repaired and {voice.filled_share:.0%} of {voice.played_s:.1f} s filled in (pauses too), waits {voice.wait_ms:.0f} ms"
     )
 
 
