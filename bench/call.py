@@ -12,7 +12,7 @@ from typing import Final
 from rich.console import Console
 
 from mien.bench.call_cases import Case, Role, all_cases
-from mien.bench.call_page import call_tables, draw_call_plot, left_out_note, write_call_page
+from mien.bench.call_page import astray_note, call_tables, draw_call_plot, left_out_note, write_call_page
 from mien.bench.call_rows import Measured, measured
 from mien.bench.call_voices import Voices
 from mien.bench.called_person import called_person
@@ -85,7 +85,8 @@ def run(options: argparse.Namespace) -> int:
         out = Console(highlight=False)
         if not out.is_terminal:
             out = Console(width=TABLE_COLUMNS, highlight=False)
-        out.print(*call_tables(rows), *filter(None, (note, left_out_note(rows))), sep="\n")
+        notes = filter(None, (note, left_out_note(rows), astray_note(rows)))
+        out.print(*call_tables(rows), *notes, sep="\n")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "call.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -114,11 +115,12 @@ async def measure_cases(
 ) -> tuple[list[Measured], str]:
     """Make all calls, some at once. Returns the rows in the order of the cases, and a note about the capture."""
     results: dict[str, Pair] = {}
-    turn = asyncio.Semaphore(options.at_once)
+    with_faces = asyncio.Semaphore(options.at_once)
+    without_faces = asyncio.Semaphore(2 * options.at_once)  # they take next to no time of the machine
     capture, note = _open_capture()
 
     async def measure(case: Case) -> None:
-        async with turn:
+        async with with_faces if case.has_faces else without_faces:
             try:
                 results[case.name] = await two_way_call(_call(case, person, voices, options.seconds))
             except MienError as error:
@@ -129,7 +131,8 @@ async def measure_cases(
     with contextlib.ExitStack() as stack:
         if capture is not None:
             stack.callback(capture.close)
-        await asyncio.gather(*map(measure, cases))
+        for group in (False, True):
+            await asyncio.gather(*(measure(case) for case in cases if case.has_faces is group))
     bytes_from: Mapping[int, int] = capture.bytes_from if capture is not None else {}
     rows = [
         row

@@ -50,6 +50,11 @@ class Case:
         """Whether both sides do the same."""
         return self.roles[0] == self.roles[1]
 
+    @property
+    def has_faces(self) -> bool:
+        """Whether anybody is seen."""
+        return any(role.face for role in self.roles)
+
 
 # Opus kbps and ms a packet, and what each way of a whole call with both voices and both faces may cost.
 VOICES: Final = ((12.0, 40, 30.0), (12.0, 60, 26.0), (8.0, 60, 21.0))

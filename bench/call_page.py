@@ -64,6 +64,12 @@ def limits_text(verdicts: Sequence[Verdict]) -> str:
     )
 
 
+def astray_note(rows: Sequence[Measured]) -> str:
+    """Return a warning where a face took another carrier than the one that was asked for, or nothing."""
+    astray = sorted({r.case for r in rows if r.face and r.carried_by != r.carrier})
+    return f"The face took another carrier than it should have: {', '.join(astray)}." if astray else ""
+
+
 def left_out_note(rows: Sequence[Measured]) -> str:
     """Return a warning where this machine was too slow for the calls, or nothing."""
     slow = [r for r in rows if r.face and r.frames_left_out > 0.05 * r.frames_per_s * r.seconds]
@@ -120,9 +126,7 @@ def write_call_page(rows: Sequence[Measured], folder: Path, note: str) -> None:
         note,
         f"IPv6 and TURN are computed. {ASSUMPTIONS}.",
     )
-    slow = left_out_note(rows)
-    if slow:
-        page.text(slow)
+    page.text(*filter(None, (left_out_note(rows), astray_note(rows))))
     page.figure(folder / "call.png", "By cause")
     headings = ["case", *COLOURS, "all", "on top of the same call without faces", "payload", "packets/s"]
     headings += ["own packets/s", "IPv6", "TURN", "meter against capture, %", "limits", "run again"]

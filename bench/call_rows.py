@@ -36,7 +36,7 @@ class Measured:
     """What one side of one call sent, in kbps on the wire unless a name says otherwise.
 
     `forward_kbps`: the face and STUN. `extra_packets_per_s`: packets made for a message of the face alone, on the
-    data channel all of its messages. `on_top_kbps`: above the same side of the same call without faces, None where
+    data channel all of its messages. `carried_by`: what its messages took in the end. `on_top_kbps`: above the same side of the same call without faces, None where
     that was not measured. `capture_percent`: the meter against a packet capture, over the whole call.
     """
 
@@ -46,6 +46,7 @@ class Measured:
     face: bool
     both_alike: bool
     carrier: str
+    carried_by: str
     opus_kbps: float
     frame_ms: int
     seconds: float
@@ -89,6 +90,7 @@ def measured(
                 face=case.roles[number].face,
                 both_alike=case.both_alike,
                 carrier=case.carrier.value,
+                carried_by=result.statistics.sent.carrier,
                 opus_kbps=case.kbps,
                 frame_ms=case.frame_ms,
                 seconds=round(result.wire.elapsed_us / 1e6, 2),

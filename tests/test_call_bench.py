@@ -10,7 +10,14 @@ import pytest
 from rich.console import Console
 
 from mien.bench.call_cases import Case, Limit, Role, Voice, all_cases
-from mien.bench.call_page import call_tables, draw_call_plot, left_out_note, title_of, write_call_page
+from mien.bench.call_page import (
+    astray_note,
+    call_tables,
+    draw_call_plot,
+    left_out_note,
+    title_of,
+    write_call_page,
+)
 from mien.bench.call_rows import GROUPS, Measured, measured, shown_rows
 from mien.bench.call_voices import Voices
 from mien.bench.packet_capture import PacketCapture
@@ -144,7 +151,8 @@ def result(voice_bytes: int, face_bytes: int) -> SideResult:
     if face_bytes:
         flows[Cause.COEFFICIENTS] = Flow(0, face_bytes, face_bytes // 2)
     wire = WireTotals(10_000_000, flows, {})
-    statistics = CallStatistics(1.0, 10.0, "", True, False, SentStatistics(), ReceivedStatistics(), wire, 0.0)
+    sent = SentStatistics(carrier="audio")
+    statistics = CallStatistics(1.0, 10.0, "", True, False, sent, ReceivedStatistics(), wire, 0.0)
     return SideResult(
         wire=wire,
         payload_kbps=face_bytes / 2 * 8 / 1e4,
@@ -212,6 +220,12 @@ def test_reports(tmp_path: Path) -> None:
     write_call_page(rows(), tmp_path, "a note")
     page = (tmp_path / "call.html").read_text()
     assert "12.20" in page and "a note" in page and "ChannelData" in page and "data:image/png" in page
+
+
+def test_a_face_on_the_wrong_way_is_told() -> None:
+    row = rows()[0]
+    assert row.carried_by == "audio" and astray_note([row]) == ""
+    assert "should have: spoken." in astray_note([replace(row, carried_by="datachannel")])
 
 
 def test_a_slow_machine_is_told() -> None:
