@@ -78,6 +78,8 @@ def run(options: argparse.Namespace) -> int:
         person = called_person(options.input, tracker)
     with short_turns():
         rows, note = asyncio.run(measure_cases(cases, person, voices, options, console))
+    if not rows:
+        raise MienError("no call came about: nothing to report")
     lines = [json.dumps({"kind": "side", **asdict(row), **provenance()}) for row in rows]
     if options.json:
         print("\n".join(lines))

@@ -86,6 +86,8 @@ def run(options: argparse.Namespace) -> int:
         with console.status("enrolling"):
             prepared = _prepare(options.input, tracker)
         rows = list(measure_cases(cases, prepared, options.seconds, console))
+    if not rows:
+        raise MienError("no call could be followed: nothing to report")
     lines = [json.dumps({"kind": "latency", **asdict(row), **provenance()}) for row in rows]
     if options.json:
         print("\n".join(lines))
