@@ -24,6 +24,7 @@ from mien.bench.picture_rows import Row, Variant, count_rows, read_rows, variant
 from mien.bench.picture_summary import summary_rows, table_of
 from mien.bench.provenance import provenance
 from mien.bench.rivals import RIVALS, missing
+from mien.encoder.scene_encoder import check_kbps
 from mien.models.store import find_model
 from mien.protocol.errors import MienError
 from mien.protocol.quantizer import Quality
@@ -41,6 +42,7 @@ FAMILIES: Final = tuple(dict.fromkeys(r.family for r in RIVALS))
 QUICK_RATES: Final = {256: [10.0, 20.0, 40.0], 512: [20.0, 60.0]}
 QUICK_AT_512: Final = ("SVT-AV1",)
 FULL_RATES: Final = [6.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0]
+SCENE_KBPS: Final = 5.0
 EQUAL_RIVALS: Final = ("SVT-AV1", "VP9")
 SHOWN_CLIPS: Final = 6
 POLL_S: Final = 0.5
@@ -83,6 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--before", type=Path, metavar="CHECKOUT", help="with --faults: an older version, for comparison"
+    )
+    parser.add_argument(
+        "--scene",
+        type=float,
+        default=SCENE_KBPS,
+        metavar="KBPS",
+        help=f"payload of the scene layer of tier S (default: {SCENE_KBPS:g}; 0: leave the tier out)",
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each core)")
 
@@ -188,6 +197,7 @@ def chosen_variants(options: argparse.Namespace) -> Iterator[Variant]:
         sizes = [0]
     if not set(sizes) <= set(SIZES_PX):
         raise MienError(f"--sizes {options.sizes}: expected 256, 512 or both with a comma between")
+    scene_kbps = check_kbps(options.scene) if options.scene else 0.0
     families = [] if options.ours else present_rivals()
     for size in sorted(sizes):
         if options.full:
@@ -196,7 +206,7 @@ def chosen_variants(options: argparse.Namespace) -> Iterator[Variant]:
         else:
             rates = {"realtime": QUICK_RATES[size]}
             some = [name for name in families if size == min(SIZES_PX) or name in QUICK_AT_512]
-        yield from variants_of([size], qualities, some, rates)
+        yield from variants_of([size], qualities, some, rates, scene_kbps)
         yield from (Variant(size, name, EQUAL) for name in some if name in EQUAL_RIVALS)
 
 

@@ -63,7 +63,7 @@ class _Clip:
     def __init__(self, job: Job, enrolled: Part, footage: Footage, retracker: Retracker) -> None:
         self._job, self._enrolled, self._footage, self._retracker = job, enrolled, footage, retracker
         self._enrolment: Enrolment | None = None
-        self._talks: dict[str, Talk] = {}
+        self._talks: dict[tuple[str, float], Talk] = {}
 
     def measure(self) -> None:
         """Measure all variants, one size after the other."""
@@ -107,12 +107,13 @@ class _Clip:
         self._finish(variant, judge, held, (clip.payload_kbps, clip.wire_kbps), extra)
 
     def _measure_ours(self, variant: Variant, judge: Judge) -> None:
-        talk, enrolment = self._talk(variant.mode), self._enrolled_once()
+        talk, enrolment = self._talk(variant.mode, variant.target_kbps), self._enrolled_once()
         avatar = enrolment.avatar
         extra = {
             "references": len(avatar.references),
             "avatar_bytes": len(enrolment.data),
             "messages": talk.messages,
+            "audio_wire_kbps": round(talk.audio_wire_kbps, 3),
         }
         with draw(avatar, talk, variant.size_px) as drawn:
             if len(drawn) != len(self._footage):
@@ -124,11 +125,12 @@ class _Clip:
             self._enrolment = enrol(self._enrolled, self._job.references)
         return self._enrolment
 
-    def _talk(self, quality: str) -> Talk:
-        if quality not in self._talks:
+    def _talk(self, quality: str, scene_kbps: float = 0) -> Talk:
+        key = quality, scene_kbps
+        if key not in self._talks:
             avatar = self._enrolled_once().avatar
-            self._talks[quality] = code(self._footage, avatar, Quality[quality.upper()])
-        return self._talks[quality]
+            self._talks[key] = code(self._footage, avatar, Quality[quality.upper()], scene_kbps)
+        return self._talks[key]
 
     def _finish(
         self,

@@ -14,6 +14,7 @@ from mien.decoder.replay_schedule import make_schedule
 from mien.encoder.capture import Source
 from mien.encoder.enroll import Enrolment, Settings, enroll_in_detail
 from mien.encoder.owner_key import OwnerKey
+from mien.encoder.scene_sender import SceneSettings
 from mien.encoder.source_recorder import record_source
 from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.avatar import Avatar
@@ -22,16 +23,18 @@ from mien.protocol.log import open_log
 from mien.protocol.quantizer import Quality
 
 DATACHANNEL_BYTES: Final = 93  # DTLS, SCTP, UDP and IPv4 around a message
+AUDIO_BYTES: Final = 5  # what a message costs beside itself in the padding of a voice packet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Talk:
-    """What was coded: its states, and what they cost."""
+    """What was coded: its states and its scene, and what they cost, alone or in the packets of a voice."""
 
     recording: Recording
     messages: int
     payload_kbps: float
     wire_kbps: float
+    audio_wire_kbps: float
 
 
 def enrol(source: Source, references: int | None = None) -> Enrolment:
@@ -46,23 +49,25 @@ def enrol(source: Source, references: int | None = None) -> Enrolment:
     )
 
 
-def code(source: Source, avatar: Avatar, quality: Quality) -> Talk:
+def code(source: Source, avatar: Avatar, quality: Quality, scene_kbps: float = 0) -> Talk:
     """Track and code a source, and read it back as a receiver would. Raises `MienError`."""
+    scene = SceneSettings(scene_kbps) if scene_kbps else None
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "talk.mien"
         with closing(open_tracker()) as tracker:
-            record_source(source, tracker, avatar, str(log), quality=quality)
+            record_source(source, tracker, avatar, str(log), quality=quality, scene=scene)
         with open_log(str(log)) as reader:
             recording = read_recording(reader)
     segments = recording.segments
-    messages = sum(s.messages for s in segments)
-    coded_bytes = sum(s.message_bytes for s in segments)
+    messages = sum(s.messages + len(s.scene) for s in segments)
+    coded_bytes = sum(s.message_bytes + sum(len(m) for _, m in s.scene) for s in segments)
     seconds = sum(len(s.source_frames()) for s in segments) / float(source.rate)
     return Talk(
         recording=recording,
         messages=messages,
         payload_kbps=8 * coded_bytes / seconds / 1000,
         wire_kbps=8 * (coded_bytes + messages * DATACHANNEL_BYTES) / seconds / 1000,
+        audio_wire_kbps=8 * (coded_bytes + messages * AUDIO_BYTES) / seconds / 1000,
     )
 
 

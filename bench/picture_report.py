@@ -135,7 +135,8 @@ def add_bd_rates(page: ReportPage, rows: Sequence[Row]) -> None:
 def title_of(variant: Variant) -> str:
     """Return what a reader calls a variant."""
     if variant.is_ours:
-        return f"{variant.coder}, quality {variant.mode}"
+        scene = f", scene {variant.target_kbps:g} kbps" if variant.target_kbps else ""
+        return f"{variant.coder}, quality {variant.mode}{scene}"
     if variant.mode == EQUAL:
         return f"{variant.coder}, wire as W"
     return f"{variant.coder} {variant.mode} {variant.target_kbps:g}"

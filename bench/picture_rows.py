@@ -16,6 +16,7 @@ import mien.protocol
 from mien.bench.provenance import provenance
 
 OURS: Final = "W"
+OURS_WITH_SCENE: Final = "S"
 # What our pictures are made of: code, shaders, weights and tables.
 _SOURCES: Final = (mien.protocol, mien.models, mien.encoder, mien.decoder)
 _SUFFIXES: Final = (".py", ".glsl", ".npz", ".bin")
@@ -26,7 +27,8 @@ class Variant:
     """What makes a row's pictures: at which size, by which coder, how, at which rate.
 
     `coder` is a tier of ours or a rival's family; `mode` a quality of ours, "realtime", "best" or "equal"
-    (as much of the wire as ours takes); `target_kbps` the payload that a rival is asked for, 0 where nobody asks.
+    (as much of the wire as ours takes); `target_kbps` the payload that a rival, or our scene layer, is asked for, 0
+    where nobody asks.
     """
 
     size_px: int
@@ -37,7 +39,7 @@ class Variant:
     @property
     def is_ours(self) -> bool:
         """Whether an avatar was drawn, not a video decoded."""
-        return self.coder == OURS
+        return self.coder in (OURS, OURS_WITH_SCENE)
 
     @property
     def text(self) -> str:
@@ -163,12 +165,15 @@ def variants_of(
     qualities: Iterable[str],
     rivals: Iterable[str],
     mode_rates: dict[str, list[float]],
+    scene_kbps: float = 0,
 ) -> list[Variant]:
-    """Return all variants: ours at each size and quality, each rival at each size, mode and rate."""
-    rivals = list(rivals)
+    """Return all variants: ours at each size and quality, also with a scene, each rival at each size, mode and rate."""
+    qualities, rivals = list(qualities), list(rivals)
     out = []
     for size in sizes_px:
         out += [Variant(size, OURS, quality) for quality in qualities]
+        if scene_kbps:
+            out += [Variant(size, OURS_WITH_SCENE, quality, scene_kbps) for quality in qualities]
         for mode, rates in mode_rates.items():
             out += [Variant(size, rival, mode, rate) for rival in rivals for rate in rates]
     return out

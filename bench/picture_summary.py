@@ -122,7 +122,7 @@ def summary_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
         for metric in PARITY_METRICS if variant.is_ours else ():
             for (size, coder, mode), found in parities(rows, metric, variant).items():
                 out.append({
-                    "kind": "parity", "size_px": size, "metric": metric, "ours": variant.mode, "coder": coder,
+                    "kind": "parity", "size_px": size, "metric": metric, "tier": variant.coder, "ours": variant.mode, "coder": coder,
                     "mode": mode, "wire_kbps": found and round(found.kbps, 2), "side": found and found.side,
                 })  # fmt: skip
     for metric in PARITY_METRICS:

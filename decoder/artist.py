@@ -8,7 +8,7 @@ from mien.decoder.framing import Framing
 from mien.decoder.recording import Segment
 from mien.decoder.renderer import Backend, Renderer
 from mien.decoder.replay_schedule import Due
-from mien.decoder.scene_painter import ScenePainter, SceneReplay
+from mien.decoder.scene_painter import SceneReplay
 from mien.models.face_model import FaceModel
 from mien.protocol.avatar import Avatar
 
@@ -61,8 +61,7 @@ class Artist:
         if segment is not self._scene_of:
             self._scene_of, self._scene = segment, None
             if self._wants_scene and segment.scene:
-                painter = ScenePainter(renderer, segment.stream)
-                self._scene = SceneReplay(segment.scene, painter, stream=segment.stream.stream)
+                self._scene = SceneReplay(segment.scene, renderer, segment.stream)
         return self._scene
 
     def _renderer_for(self, framing: Framing) -> Renderer:

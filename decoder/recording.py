@@ -118,7 +118,8 @@ class Segment:
     messages: int = 0
     message_bytes: int = 0
     bad_messages: int = 0
-    scene: list[bytes] = field(default_factory=list)  # its scene layer's messages (`mien.protocol.scene`)
+    # Its scene layer's messages (`mien.protocol.scene`), each with the newest tick that was known before it.
+    scene: list[tuple[int, bytes]] = field(default_factory=list)
     problem: str | None = None  # why none of its messages can be read
 
     def ticks(self) -> tuple[int, int]:
@@ -255,7 +256,7 @@ def _add_scene(segment: Segment, message: bytes) -> None:
     """Keep a scene message; they are decoded when they are drawn."""
     try:
         if SceneMessage.parse(message).stream == segment.stream.stream:
-            segment.scene.append(message)
+            segment.scene.append((segment.track.ticks[-1] if len(segment.track) else 0, message))
             return
     except WireError:
         pass

@@ -40,9 +40,10 @@ GAIN: Final = (
     -2.0,
     0.5,
 )  # fall of the error around a place from which on flow is believed there not at all; fully
-PAINTED: Final = (8.0, 20.0)  # difference from which on the picture shows; shows alone
+PAINTED: Final = (7.0, 17.0)  # difference from which on the picture shows; shows alone
 PAINTED_SIGMA: Final = 1.5
-FRESH: Final = 0.6  # share of a new correction, the rest being what was there before
+FRESH: Final = 0.3  # share of a new correction, the rest being what was there before, where that still fits
+STALE: Final = (1.0, 5.0)  # by so much less wrong than what was there before: begins to count alone; does
 MAX_LIGHT: Final = 60.0
 MAX_FLOW: Final = 24.0
 MESH_SHARE: Final = 2  # the mesh's motion is measured on a grid so many times coarser
@@ -87,6 +88,11 @@ class SceneLayer:
         self._grid: tuple[int, int] | None = None
         self._corrections: list[Correction] = []
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    @property
+    def known_from(self) -> int:
+        """The tick from which on all corrections are still here; 0: no one is gone."""
+        return self._corrections[0].tick if len(self._corrections) == KEPT else 0
 
     @property
     def newest_tick(self) -> int | None:
@@ -184,16 +190,23 @@ class SceneLayer:
         here, there = seen.astype(np.float32), drawn.astype(np.float32)
         flow = self._flow(seen, drawn, outside, None if before is None else before[..., :2])
         if before is not None:
-            flow = before[..., :2] + FRESH * (flow - before[..., :2])
+            flow = self._steadied(flow, before[..., :2], here, there)
         moved = shifted(there, flow)
         light = slow_light(here - moved, outside, positions, self._grid, face=face)
         if before is not None:
             light = before[..., 2:5] + FRESH * (light - before[..., 2:5])
         rest = blurred(np.abs(here - moved - light).mean(2), PAINTED_SIGMA)
         paint = smoothstep(rest, *PAINTED) * outside[..., 0]
-        if before is not None:
-            paint = before[..., 5] + FRESH * (paint - before[..., 5])
+        if before is not None:  # comes at once and goes slowly
+            paint = np.maximum(paint, before[..., 5] + FRESH * (paint - before[..., 5]))
         return Correction(tick, positions, flow, light, np.asarray(paint, np.float32), here)
+
+    def _steadied(self, flow: Floats, before: Floats, here: Floats, there: Floats) -> Floats:
+        """Return a flow drawn to the one before it, except where that one has become wrong."""
+        wrong = blurred(np.abs(here - shifted(there, before)).mean(2), ERROR_SIGMA)
+        right = blurred(np.abs(here - shifted(there, flow)).mean(2), ERROR_SIGMA)
+        fresh = FRESH + (1 - FRESH) * smoothstep(wrong - right, *STALE)[..., None]
+        return np.asarray(before + fresh * (flow - before), np.float32)
 
     def _flow(
         self, seen: NDArray[np.uint8], drawn: NDArray[np.uint8], outside: Floats, guess: Floats | None

@@ -38,6 +38,11 @@ class ScenePainter:
         )
         self._waiting: deque[ScenePicture] = deque(maxlen=MAX_WAITING)
 
+    @property
+    def known_from(self) -> int:
+        """Positions before this tick cannot be drawn as they were."""
+        return self._layer.known_from
+
     def add(self, picture: ScenePicture) -> None:
         """Take a picture; of too many that wait for their time, the oldest go."""
         self._waiting.append(picture)
@@ -57,17 +62,30 @@ class ScenePainter:
 
 
 class SceneReplay:
-    """Feeds a painter from a log's scene messages, as far as each position asks for. Positions go forward."""
+    """Feeds a painter from a log's scene messages, as far as each position asks for.
 
-    def __init__(self, messages: Sequence[bytes], painter: ScenePainter, *, stream: int) -> None:
-        self._messages: Iterator[bytes] = iter(messages)
-        self._painter = painter
-        self._decoder = SceneDecoder(stream)
+    Positions should go forward: far back means from the beginning again.
+    """
+
+    def __init__(
+        self, messages: Sequence[tuple[int, bytes]], renderer: Renderer, stream: StreamHeader
+    ) -> None:
+        """`messages` as in `mien.decoder.recording.Segment.scene`."""
+        self._all, self._renderer, self._stream = messages, renderer, stream
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._messages: Iterator[tuple[int, bytes]] = iter(self._all)
+        self._painter = ScenePainter(self._renderer, self._stream)
+        self._decoder = SceneDecoder(self._stream.stream)
 
     def render(self, state_at: StateAt, position: Fraction) -> NDArray[np.uint8]:
         """See `ScenePainter.render`."""
-        self._decoder.note_tick(max(0, int(position)))
-        while not self._painter.reaches(position) and (message := next(self._messages, None)) is not None:
+        if position < self._painter.known_from:
+            self._rewind()
+        while not self._painter.reaches(position) and (item := next(self._messages, None)) is not None:
+            tick, message = item
+            self._decoder.note_tick(tick)
             try:
                 pictures = self._decoder.decode(message)
             except WireError:

@@ -80,7 +80,11 @@ def test_quick_and_full_variants(clips: Path) -> None:
     assert quick[0] == OURS and Variant(512, "W", "normal") in quick
     assert len(set(quick)) == len(quick) < len(full) == len(set(full))
     assert {v.mode for v in full if not v.is_ours} == {"realtime", "best", "equal"}
-    assert [v.is_ours for v in picture.chosen_variants(options(clips, "--ours", "--sizes", "512"))] == [True]
+    assert [v.is_ours for v in picture.chosen_variants(options(clips, "--ours", "--sizes", "512"))] == [
+        True
+    ] * 2
+    plain = picture.chosen_variants(options(clips, "--ours", "--sizes", "512", "--scene", "0"))
+    assert [v.coder for v in plain] == ["W"]
 
 
 @pytest.mark.parametrize("wrong", [["--sizes", "300"], ["--sizes", "x"], ["--quality", "best"]])
@@ -110,7 +114,7 @@ def made_up_rows() -> list[Row]:
 def test_what_is_done_is_not_done_again(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = clips / "bundle"
     monkeypatch.setattr(picture, "find_model", lambda name: bundle)
-    chosen = options(clips, "--ours")
+    chosen = options(clips, "--ours", "--scene", "0")
     jobs = picture.plan(chosen)
     assert [job.clip.stem for job in jobs] == ["anna", "ben"] and all(job.shown for job in jobs)
     path = jobs[0].rows

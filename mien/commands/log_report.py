@@ -29,7 +29,7 @@ def report_log(recording: Recording, *, file_bytes: int) -> dict[str, Any]:
     seconds = sum(duration_s(s) for s in recording.segments)
     messages = sum(s.messages for s in recording.segments)
     message_bytes = sum(s.message_bytes for s in recording.segments)
-    scenes = [message for s in recording.segments for message in s.scene]
+    scenes = [message for s in recording.segments for _, message in s.scene]
     scene_bytes = sum(map(len, scenes))
     damage = recording.damage
     return {

@@ -1,0 +1,92 @@
+"""A log's scene is drawn the same however its pictures are asked for."""
+
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.decoder.renderer import Renderer
+from mien.decoder.scene_painter import SceneReplay
+from mien.encoder.scene_encoder import SceneEncoder
+from mien.encoder.scene_privacy import ScenePrivacy
+from mien.models.face_model import FaceModel
+from mien.protocol.scene import ScenePacker
+from mien.protocol.state import FaceState
+from mien.protocol.stream import StreamHeader, TrackerId
+from mien.protocol.tables import Tables
+from tests.picture_fixtures import SIZE, UNIT_PX, made_up_avatar, state
+from tests.scene_samples import TICK_RATE, moving_frame
+
+HOURS = 1 << 20  # a tick that does not fit the message's field
+
+
+def header() -> StreamHeader:
+    avatar = made_up_avatar()
+    return StreamHeader(
+        stream=1,
+        tracker=TrackerId.FACE_LANDMARKER,
+        model_id=FaceModel.load().model_id,
+        tables_id=Tables.load().tables_id,
+        avatar_id=avatar.avatar_id[:8],
+        tick_rate=TICK_RATE,
+        unit_px=UNIT_PX,
+        width=SIZE,
+        height=SIZE,
+    )
+
+
+def renderer() -> Renderer:
+    return Renderer(made_up_avatar(), FaceModel.load(), width=SIZE, height=SIZE, backend="numpy")
+
+
+def messages(first: int, last: int) -> list[tuple[int, bytes]]:
+    encoder = SceneEncoder(
+        width=SIZE, height=SIZE, tick_rate=TICK_RATE, kbps=8, privacy=ScenePrivacy(show_face=True)
+    )
+    packer = ScenePacker(1)
+    out = []
+    for tick in range(first, last):
+        unit = encoder.encode(tick, *moving_frame(tick - first))
+        if unit is not None:
+            out += [(tick - 5, m) for m in packer.messages(unit)]
+    encoder.close()
+    return out
+
+
+def face_at(position: Fraction) -> FaceState:
+    return state(x=0.2 * float(np.sin(float(position) / 9)))
+
+
+def pictures(replay: SceneReplay, ticks: list[int]) -> dict[int, NDArray[np.uint8]]:
+    return {tick: replay.render(face_at, Fraction(tick)) for tick in ticks}
+
+
+def test_forwards_in_strides_and_backwards_draw_the_same() -> None:
+    sent = messages(0, 40)
+    forward = pictures(SceneReplay(sent, renderer(), header()), list(range(40)))
+    strides = pictures(SceneReplay(sent, renderer(), header()), list(range(0, 40, 6)))
+    backward = pictures(SceneReplay(sent, renderer(), header()), [38, 37, 38, 20, 3])
+    for some in (strides, backward):
+        assert all((forward[tick] == picture).all() for tick, picture in some.items())
+    plain = renderer()
+    moved = [np.abs(plain.render(face_at(Fraction(t))).astype(int) - forward[t]).mean() for t in forward]
+    assert min(moved) > 1
+
+
+def test_before_the_first_picture_comes_near_nothing_is_corrected() -> None:
+    sent = messages(HOURS, HOURS + 10)
+    replay, plain = SceneReplay(sent, renderer(), header()), renderer()
+    drawn = {
+        tick: replay.render(face_at, Fraction(tick)) for tick in (HOURS - 9, HOURS - 4, HOURS, HOURS + 2)
+    }
+    untouched = [(plain.render(face_at(Fraction(t))) == picture).all() for t, picture in drawn.items()]
+    assert untouched == [True, True, False, False]
+
+
+def test_bytes_that_are_none_are_passed_over() -> None:
+    sent = messages(0, 10)
+    spoiled = [(0, b"\x41\xff\x00"), *sent[:1], (0, b""), *sent[1:]]
+    for tick in (0, 6):
+        a = SceneReplay(sent, renderer(), header()).render(face_at, Fraction(tick))
+        b = SceneReplay(spoiled, renderer(), header()).render(face_at, Fraction(tick))
+        assert (a == b).all()
