@@ -280,7 +280,7 @@ def log_file() -> bytes:
 def control_messages() -> list[bytes]:
     identity = bytes(range(32))
     kinds: list[control.ControlMessage] = [
-        control.Hello(1, "mien 0.1.0", identity, (0, 1), (0, 2, 3), (1,), (0,)),
+        control.Hello(1, "mien 0.1.0", identity, (0, 1), (0, 2, 3), (1,), (0,), 20_000),
         control.StreamStart.of(stream_header()),
         control.OwnerProof(identity, identity, identity * 2),
         control.AvatarVerdict(identity, 1),
@@ -327,7 +327,8 @@ def same(data: bytes, again: bytes) -> None:
 def check_message(data: bytes) -> None:
     message = CoefficientMessage.parse(data)
     again = CoefficientMessage.parse(message.serialize())  # a body has one encoding only from our own encoder
-    if not np.array_equal(message.values, again.values) or (
+    same = np.array_equal(message.values, again.values) and np.array_equal(message.repeated, again.repeated)
+    if not same or (
         (message.tracked, message.repeats, message.still) != (again.tracked, again.repeats, again.still)
     ):
         raise Broken("accepted, but written and read again it is another")

@@ -1,5 +1,6 @@
-"""When a message rides in a packet of voice, and when a packet is made for one: by the sound's own clock."""
+"""When a message rides in a packet of voice, when a packet is made for one, and how much may ride. No clock inside."""
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -9,6 +10,9 @@ VOICE_GAP: Final = 60 * SAMPLES_PER_MS  # samples; with packets of 40 ms it beco
 PAUSE_GAP: Final = 80 * SAMPLES_PER_MS
 SILENCE_GAP: Final = 200 * SAMPLES_PER_MS
 LONG_PAUSE: Final = 2 * RATE_HZ  # a pause that lasts longer is silence
+RIDE_KBPS: Final = 3.2  # a lively face in messages of two frames; nine of ten clips take less
+REPEATING_RIDE_KBPS: Final = 4.6  # where messages repeat earlier ones
+BURST_BYTES: Final = 240  # half a second of it, more or less
 
 
 class Sound(Enum):
@@ -17,6 +21,22 @@ class Sound(Enum):
     SPEECH = "speech"
     PAUSE = "pause"
     MUTED = "muted"
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Samples from one message to the next, at least: while somebody speaks, in a pause, in silence and while muted."""
+
+    voice: int = VOICE_GAP
+    pause: int = PAUSE_GAP
+    silence: int = SILENCE_GAP
+
+    @classmethod
+    def of(cls, voice_ms: int, silence_ms: int) -> "Gaps":
+        """Return the gaps of a plan; a pause is never livelier than speech."""
+        voice, silence = voice_ms * SAMPLES_PER_MS, silence_ms * SAMPLES_PER_MS
+        pause = max(PAUSE_GAP, voice)
+        return cls(voice, pause, max(pause, silence))
 
 
 class CarrierCadence:
@@ -29,6 +49,7 @@ class CarrierCadence:
     def __init__(self) -> None:
         self._carried_at: int | None = None
         self._spoken_at: int | None = None
+        self.gaps = Gaps()
 
     def may_ride(self, position: int, sound: Sound) -> bool:
         """Return whether a message may ride in a packet that leaves now, or a packet be made for one."""
@@ -48,6 +69,29 @@ class CarrierCadence:
 
     def _gap(self, position: int, sound: Sound) -> int:
         if sound is Sound.SPEECH:
-            return VOICE_GAP
+            return self.gaps.voice
         long_ago = self._spoken_at is None or position - self._spoken_at > LONG_PAUSE
-        return SILENCE_GAP if sound is Sound.MUTED or long_ago else PAUSE_GAP
+        return self.gaps.silence if sound is Sound.MUTED or long_ago else self.gaps.pause
+
+
+class RideAllowance:
+    """How much may ride, on average: a face that is livelier than most rides in fewer packets, with more in each.
+
+    Times are integer microseconds of any clock that never runs backwards.
+    """
+
+    def __init__(self) -> None:
+        self.kbps = RIDE_KBPS
+        self._debt_bytes = 0.0
+        self._since_us: int | None = None
+
+    def is_open(self, now_us: int) -> bool:
+        """Return whether a message may ride now, however long it is."""
+        passed_us = max(0, now_us - (now_us if self._since_us is None else self._since_us))
+        self._since_us = now_us
+        self._debt_bytes = max(0.0, self._debt_bytes - self.kbps * passed_us / 8000)
+        return self._debt_bytes < BURST_BYTES
+
+    def note(self, size: int) -> None:
+        """So many bytes ride, framing included."""
+        self._debt_bytes += size

@@ -66,6 +66,7 @@ def say_hello(call: CallState) -> None:
             rungs=(Rung.STILL, Rung.AVATAR, Rung.VIDEO),
             codecs=(StreamHeader.VERSION,),
             audio=(AudioCodec.OPUS,) if call.settings.audio else (),
+            budget_bps=round(1000 * (call.settings.rate.budget_kbps or 0)),
         )
     )
 

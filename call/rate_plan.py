@@ -47,6 +47,7 @@ _FRAME_POINTS: Final = {20: 0.35, 40: 0.3, 60: 0.2, 120: -0.3}
 _QUALITY_POINTS: Final = {Quality.LOW: 0.0, Quality.NORMAL: 0.7, Quality.HIGH: 1.0}
 _POINTS_PER_SECOND: Final = -2.5  # of waiting for a message to be complete
 
+ALL_QUALITIES: Final = frozenset(Quality)
 CHANNEL_FRAMES: Final = (6, 8, 10, 13, 16)
 RIDE_GAPS_MS: Final = (60, 120, 240, 480)
 VOICE_KBPS: Final = (6.0, 8.0, 10.0, 12.0, 16.0, 24.0)
@@ -57,16 +58,15 @@ SILENCE_GAPS_MS: Final = (200, 320, 480)
 class Situation:
     """What a plan is made for.
 
-    `voice`: the most that may be used of it, None without a voice; `voice_fixed`: exactly that. `face`: whether there
-    is one. `carriers`: those that messages can take. `quality`: a step that was asked for, None: ours to choose.
-    `redundancy`: what messages repeat. `acknowledges`: their messages come by the data channel.
+    `voice`: the most kbps and the shortest packets that may be used, None without a voice. `face`: whether there is
+    one. `carriers`: those that messages can take. `qualities`: the steps to choose from. `redundancy`: what messages
+    repeat. `acknowledges`: their messages come by the data channel.
     """
 
     voice: VoiceSettings | None = None
-    voice_fixed: bool = False
     face: bool = True
     carriers: frozenset[Carrier] = frozenset({Carrier.DATACHANNEL})
-    quality: Quality | None = None
+    qualities: frozenset[Quality] = ALL_QUALITIES
     redundancy: Redundancy = NO_REPEATS
     acknowledges: bool = True
 
@@ -122,12 +122,11 @@ def check_budget(budget_kbps: float, situation: Situation) -> None:
     if budget_kbps >= least:
         return
     text = f"--budget-kbps {budget_kbps:g} is too little: this call takes {least:.1f} kbps at least"
-    if situation.quality is not None or situation.voice_fixed:
-        free = least_kbps(replace(situation, quality=None, voice_fixed=False))
-        text += f", {free:.1f} without --quality, --voice-kbps and --voice-frame-ms"
+    free = least_kbps(replace(situation, qualities=ALL_QUALITIES))
+    if free < least:
+        text += f", {free:.1f} without --quality"
     if situation.voice is not None:
-        mute = least_kbps(replace(situation, voice=None, carriers=frozenset({Carrier.DATACHANNEL})))
-        text += f", {mute:.1f} without voice (--no-audio)"
+        text += f", {least_kbps(replace(situation, voice=None)):.1f} without voice (--audio silence)"
     raise MienError(text)
 
 
@@ -148,7 +147,7 @@ def _all_plans(situation: Situation) -> tuple[Plan, ...]:
 
 def _plans(situation: Situation) -> Iterator[Plan]:
     carrier = Carrier.AUDIO if Carrier.AUDIO in situation.carriers else Carrier.DATACHANNEL
-    qualities = tuple(Quality) if situation.quality is None else (situation.quality,)
+    qualities = sorted(situation.qualities)
     for voice in _voices(situation):
         for gap_ms, silence_gap_ms in _gaps(voice, carrier):
             for quality in qualities if situation.face else qualities[:1]:
@@ -157,8 +156,8 @@ def _plans(situation: Situation) -> Iterator[Plan]:
 
 def _voices(situation: Situation) -> Iterator[VoiceSettings | None]:
     most = situation.voice
-    if most is None or situation.voice_fixed:
-        yield most
+    if most is None:
+        yield None
         return
     for kbps in sorted({*(k for k in VOICE_KBPS if k < most.kbps), most.kbps}):
         for frame_ms in FRAMES_MS:

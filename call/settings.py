@@ -16,6 +16,18 @@ from mien.call.source_worker import SenderSettings, TrackedFrame
 from mien.encoder.capture import Source
 from mien.encoder.tracker import Tracker
 from mien.protocol.avatar import Signer
+from mien.protocol.quantizer import Quality
+
+
+@dataclass(frozen=True, slots=True)
+class RateSettings:
+    """What our side may send. `budget_kbps`: on the wire, everything counted, either way; None: what the link carries.
+
+    `qualities`: the steps to choose from; None: the sender's alone.
+    """
+
+    budget_kbps: float | None = None
+    qualities: frozenset[Quality] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,8 @@ class CallSettings:
     allow_video: bool = False
     audio: bool = True
     carrier: CarrierWish = CarrierWish.AUTO
-    voice: VoiceSettings = field(default_factory=VoiceSettings)
+    voice: VoiceSettings = field(default_factory=VoiceSettings)  # its rate and its packets' length are bounds
+    rate: RateSettings = field(default_factory=RateSettings)
     record: Path | None = None
     cache_folder: Path | None = None  # of avatars; None: nothing is kept
     transfer_kbps: float = 17.0

@@ -67,9 +67,12 @@ class VoiceCoder:
 
     def expect_loss(self, percent: int) -> None:
         """Repeat sound inside the packets for so much loss; 0: repeat nothing. The next frame begins a new encoder."""
-        settings = self._encoder.settings
-        if percent != settings.expected_loss_percent:
-            self._encoder = OpusEncoder(replace(settings, expected_loss_percent=percent))
+        self.use(replace(self._encoder.settings, expected_loss_percent=percent))
+
+    def use(self, settings: VoiceSettings) -> None:
+        """Code from the next whole frame on in another way, if it is another: that frame begins a new encoder."""
+        if settings != self._encoder.settings:
+            self._encoder = OpusEncoder(settings)
 
     def pause_packet(self) -> VoicePacket | None:
         """Return an empty packet that may leave now, which keeps the pause alive too; `None` while somebody speaks.
@@ -79,7 +82,10 @@ class VoiceCoder:
         if self._speaking or self._empty is None or self._position is None:
             return None
         end = self._position + len(self._pending)
-        return VoicePacket(end - self._encoder.settings.frame_samples, self._empty, spoken=False)
+        position = end - self._encoder.settings.frame_samples
+        if self._sent_at is not None and position <= self._sent_at:
+            return None  # frames have just become longer
+        return VoicePacket(position, self._empty, spoken=False)
 
     def note_sent(self, packet: VoicePacket) -> None:
         """A pause's packet has left: the next sign of life has time."""

@@ -20,6 +20,8 @@ from aiortc.rtp import AnyRtcpPacket, RtcpRrPacket, RtcpSrPacket, RtpPacket
 from aiortc.stats import RTCRemoteInboundRtpStreamStats
 
 from mien.call import clock, libopus
+from mien.call.audio import VoiceTrack
+from mien.call.carrier_cadence import Gaps
 from mien.call.opus import MAX_PACKET_MS, RATE_HZ, VoiceSettings, audio_frame
 from mien.call.opus_padding import take
 from mien.call.voice_coder import SpokenCounts
@@ -82,6 +84,36 @@ class VoiceLine:
         asked = _ASKED_BPS.search(sdp)
         if asked and self._coded is not None:
             self._coded.limit(int(asked[1]) / 1000)
+
+    @property
+    def most_kbps(self) -> float | None:
+        """What was agreed on for our voice; None where we send none."""
+        return self._coded.most_kbps if self._coded else None
+
+    def pace(self, kbps: float, frame_ms: int) -> None:
+        """Code our voice from its next frame on at this rate, in such packets."""
+        if self._coded is not None:
+            self._coded.pace(kbps, frame_ms)
+
+    def space(self, gaps: Gaps) -> None:
+        """Let messages ride in our packets so far apart."""
+        if self._coded is not None:
+            self._coded.space(gaps)
+
+    @property
+    def zero_timestamp_us(self) -> int | None:
+        """When the sound at RTP timestamp 0 was, or would have been, made here; on `mien.call.clock`.
+
+        `None` until a packet has left. Timestamps wrap after a day; then it is another time.
+        """
+        position = self._coded.newest_position if self._coded is not None else None
+        if position is None or not isinstance(self.source, VoiceTrack):
+            return None
+        sender = vars(self._sender)
+        if not sender["_RTCRtpSender__packet_count"]:
+            return None
+        timestamp: int = sender["_RTCRtpSender__rtp_timestamp"]
+        return self.source.capture_us(position) - timestamp * 1_000_000 // RATE_HZ
 
     @property
     def sent(self) -> SpokenCounts:

@@ -16,7 +16,7 @@ from aiortc.mediastreams import MediaStreamError
 
 from mien.call import clock
 from mien.call.audio import VoiceTrack
-from mien.call.carrier_cadence import CarrierCadence, Sound
+from mien.call.carrier_cadence import CarrierCadence, Gaps, Sound
 from mien.call.opus import MAX_KBPS, MIN_KBPS, RATE_HZ, TIME_BASE, VoiceSettings
 from mien.call.opus_padding import MAX_CARRIER_BYTES, MAX_OVERHEAD_BYTES, put
 from mien.call.voice_coder import MonoSound, SpokenCounts, VoiceCoder, VoicePacket
@@ -25,6 +25,7 @@ MUTED_AFTER_US: Final = 250_000  # without sound; a source that was only slow ca
 # 20 ms of nothing, for a decoder that has heard nobody yet: SILK, wideband.
 SILENT_PACKET: Final = bytes([9 << 3])
 WAKE_S: Final = 0.2
+_NEVER: Final = -(1 << 40)  # a position before any other
 MAX_UNHEARD: Final = 25  # frames of the source that wait; then the oldest is of no use
 
 
@@ -46,6 +47,7 @@ class CodedVoiceTrack(MediaStreamTrack):
         super().__init__()
         self._source = source
         self._settings = settings
+        self._most_kbps = settings.kbps
         self._riders = riders
         self._sound = MonoSound()
         self._coder: VoiceCoder | None = None
@@ -54,12 +56,28 @@ class CodedVoiceTrack(MediaStreamTrack):
         self._ear = _Ear(source)
         self._sound_end = 0  # position behind the newest sound
         self._sound_us: int | None = None  # when that came
-        self._newest = VoicePacket(0, b"")  # that left
+        self._newest = VoicePacket(_NEVER, b"")  # that left
 
     def limit(self, kbps: float) -> None:
         """Keep to what the other side asks for, if that is less. Once the first packet is coded it is too late."""
-        kbps = max(MIN_KBPS, min(kbps, self._settings.kbps, MAX_KBPS))
-        self._settings = VoiceSettings(kbps, self._settings.frame_ms, self._settings.expected_loss_percent)
+        self._most_kbps = max(MIN_KBPS, min(kbps, self._most_kbps, MAX_KBPS))
+        self._settings = replace(self._settings, kbps=min(self._settings.kbps, self._most_kbps))
+
+    @property
+    def most_kbps(self) -> float:
+        """What was agreed on."""
+        return self._most_kbps
+
+    def pace(self, kbps: float, frame_ms: int) -> None:
+        """Code from the next frame on at this rate, or what was agreed on if that is less, and in such packets."""
+        kbps = max(MIN_KBPS, min(kbps, self._most_kbps))
+        self._settings = replace(self._settings, kbps=kbps, frame_ms=frame_ms)
+        if self._coder is not None:
+            self._coder.use(self._settings)
+
+    def space(self, gaps: Gaps) -> None:
+        """Let messages ride so far apart."""
+        self._cadence.gaps = gaps
 
     @property
     def kbps(self) -> float:
@@ -78,9 +96,9 @@ class CodedVoiceTrack(MediaStreamTrack):
         return self._coder.counts if self._coder else SpokenCounts()
 
     @property
-    def newest_position(self) -> int:
+    def newest_position(self) -> int | None:
         """The position of the newest packet that left, in samples at 48 kHz from the source's start."""
-        return self._newest.position
+        return self._newest.position if self._newest.data else None
 
     async def recv(self) -> "av.Packet[Any]":  # generic in PyAV's stubs alone
         """Return the next packet when it is due. In a pause without messages this takes its time."""
@@ -137,7 +155,9 @@ class CodedVoiceTrack(MediaStreamTrack):
 
     def _packet_while_muted(self) -> VoicePacket | None:
         position = self._position_while_muted(clock.now_us())
-        if position is None or self._riders is None or not self._cadence.may_ride(position, Sound.MUTED):
+        if position is None or position <= self._newest.position or self._riders is None:
+            return None
+        if not self._cadence.may_ride(position, Sound.MUTED):
             return None
         return self._with_message(VoicePacket(position, SILENT_PACKET, spoken=False), voice=False)
 

@@ -207,6 +207,7 @@ class Hello(ControlMessage):
 
     `carriers`, `rungs` and `audio` are numbers of `Carrier`, `Rung` and `AudioCodec`, `codecs` the versions of
     the coefficient stream that the sender of this message can read; numbers of later versions are ignored.
+    `budget_bps` is the most that its link is to carry either way, on the wire, 0 where nothing was said.
     """
 
     KIND: ClassVar[int] = 1
@@ -218,6 +219,7 @@ class Hello(ControlMessage):
         "rungs": _ascending(255),
         "codecs": _ascending(255),
         "audio": _ascending(255),
+        "budget_bps": _U32,
     }
     protocol: int
     software: str
@@ -226,6 +228,7 @@ class Hello(ControlMessage):
     rungs: tuple[int, ...]
     codecs: tuple[int, ...]
     audio: tuple[int, ...]
+    budget_bps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +376,20 @@ class CarrierHeard(ControlMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class VoiceClock(ControlMessage):
+    """The sound at an RTP `timestamp` of the sender's voice (48 kHz) was made when `tick` of its `stream` was taken.
+
+    Sent when both are known, and again when they have drifted apart; the newest one holds.
+    """
+
+    KIND: ClassVar[int] = 10
+    CHECKS: ClassVar[dict[str, Check]] = {"stream": _whole(15), "tick": _TIME_US, "timestamp": _U32}
+    stream: int
+    tick: int
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownControl:
     """A message of a kind from a later version, to be skipped."""
 
@@ -391,6 +408,7 @@ _KINDS: Final[dict[int, type[ControlMessage]]] = {
         ReceiverReport,
         Bye,
         CarrierHeard,
+        VoiceClock,
     )
 }
 for _kind in _KINDS.values():  # the checks are the wire order, so they have to be the fields

@@ -37,7 +37,7 @@ from mien.protocol.transfer import AvatarSender, Chunk, Offer, Refuse, parse_tra
 from tests.avatar_samples import CREATED, OTHER_KEY, TEST_KEY
 from tests.call_samples import SIZE, PortraitSource, PortraitTracker, avatar_file
 
-HELLO = Hello(1, "raw", bytes(32), (0,), (0, 2, 3), (1,), ())
+HELLO = Hello(1, "raw", bytes(32), (0,), (0, 2, 3), (1,), (), 0)
 
 
 class RawPeer:
@@ -313,7 +313,7 @@ def test_a_flood_of_messages_is_bounded() -> None:
 
 def test_another_version_says_so() -> None:
     async def script(raw: RawPeer) -> None:
-        raw.say(Hello(2, "mien 9.0", bytes(32), (0,), (0,), (1,), ()))
+        raw.say(Hello(2, "mien 9.0", bytes(32), (0,), (0,), (1,), (), 0))
         await raw.until(lambda: raw.said(Bye))
 
     with pytest.raises(MienError, match="mien 9.0.*update the older"):

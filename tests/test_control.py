@@ -24,6 +24,7 @@ from mien.protocol.control import (
     RungSwitch,
     StreamStart,
     UnknownControl,
+    VoiceClock,
     parse_control,
     proof_transcript,
 )
@@ -41,7 +42,7 @@ HEADER = StreamHeader(
     width=640,
     height=480,
 )
-HELLO = Hello(1, "mien 0.1.0", bytes(range(32)), (0,), (0, 2, 3), (1,), (0,))
+HELLO = Hello(1, "mien 0.1.0", bytes(range(32)), (0,), (0, 2, 3), (1,), (0,), 16_000)
 EXAMPLES: list[ControlMessage] = [
     HELLO,
     StreamStart.of(HEADER),
@@ -54,6 +55,7 @@ EXAMPLES: list[ControlMessage] = [
     ),
     Bye(0),
     CarrierHeard(1, 70_000, 2_600),
+    VoiceClock(15, 1 << 40, (1 << 32) - 1),
 ]
 
 
@@ -66,9 +68,10 @@ def test_vectors() -> None:
         "92 09 83 a7 63617272696572 01 a8 6d65737361676573 cd 012c a9 73696c656e745f6d73 00"
     )
     assert HELLO.serialize() == bytes.fromhex(
-        "92 01 87 a8 70726f746f636f6c 01 a8 736f667477617265 aa 6d69656e20302e312e30"
+        "92 01 88 a8 70726f746f636f6c 01 a8 736f667477617265 aa 6d69656e20302e312e30"
         "a9 6368616c6c656e6765 c4 20 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
         "a8 6361727269657273 91 00 a5 72756e6773 93 00 02 03 a6 636f64656373 91 01 a5 617564696f 91 00"
+        "aa 6275646765745f627073 cd 3e80"
     )
 
 

@@ -14,6 +14,7 @@ from aiortc.mediastreams import MediaStreamError
 from numpy.typing import NDArray
 
 from mien.call.audio import VoiceTrack
+from mien.call.carrier_cadence import Gaps
 from mien.call.opus import FRAMES_MS, RATE_HZ, OpusDecoder, VoiceSettings, packet_samples
 from mien.call.opus_padding import MAX_CARRIER_BYTES, take
 from mien.call.voice_track import CodedVoiceTrack
@@ -239,3 +240,44 @@ def test_a_source_that_fails_says_so_and_one_that_is_stopped_ends() -> None:
             await waiting
 
     in_loop(scenario)
+
+
+def test_rate_packets_and_gaps_can_change_in_mid_speech() -> None:
+    found: list[tuple[int, bytes]] = []
+
+    async def scenario() -> None:
+        track = CodedVoiceTrack(Recording(speech(8.0)), VoiceSettings(12, 60), Faces())
+        track.limit(10)
+        with pytest.raises(MediaStreamError):
+            while True:
+                packet = await track.recv()
+                assert packet.pts is not None
+                found.append((packet.pts, bytes(packet)))
+                if len(found) == 50:  # 3 s
+                    track.pace(6, 120)
+                    track.space(Gaps(voice=240 * MS))
+                if packet.pts >= 6 * RATE_HZ:
+                    track.pace(24, 60)
+        track.stop()
+        assert track.most_kbps == 10
+
+    in_loop(scenario)
+    lengths = [packet_samples(data) // MS for _, data in found]
+    assert lengths[:50] == [60] * 50 and set(lengths[52:70]) == {120} and lengths[-1] == 60
+    for (position, data), (after, _) in pairwise(found):
+        assert position + packet_samples(data) == after  # nothing is missing, nothing stands twice
+    decoder = OpusDecoder()
+    voices = [taken.voice if (taken := take(data)) else data for _, data in found]
+    assert sum(len(decoder.decode(voice)) for voice in voices if voice) == sum(lengths) * MS
+
+    def kbps(start_s: float, end_s: float) -> float:
+        sizes = [
+            len(v or b"")
+            for (p, _), v in zip(found, voices, strict=True)
+            if start_s * RATE_HZ <= p < end_s * RATE_HZ
+        ]
+        return sum(sizes) * 8 / 1000 / (end_s - start_s)
+
+    assert kbps(0, 3) > 7.5 and kbps(3, 6) < 6.5 and 7.5 < kbps(6.2, 8) < 10.5
+    riding = [p // MS for p, d in found if take(d) is not None and 3.2 * RATE_HZ < p < 6 * RATE_HZ]
+    assert {b - a for a, b in pairwise(riding)} == {240}
