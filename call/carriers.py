@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from mien.call.carrier_cadence import RideAllowance
 from mien.call.carrier_choice import CarrierChoice, CarrierWatch, CarrierWish
 from mien.protocol.control import Carrier, CarrierHeard
 
 MAX_WAITING: Final = 4  # messages that were complete before a packet left; older ones are of no use
+RIDE_BYTES: Final = 5  # of framing around a message in a packet of voice
 DISAPPOINTED_US: Final = (
     3_000_000  # after so long without an answer, whoever insisted on the audio carrier is told
 )
@@ -54,6 +56,7 @@ class Carriers:
         self._face: Face | None = None
         self._face_us: int | None = None
         self._told_disappointment = False
+        self.allowance = RideAllowance()
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
         self.sent = {carrier: CarrierCounts() for carrier in Carrier}
         self.received = {carrier: CarrierCounts() for carrier in Carrier}
@@ -99,6 +102,8 @@ class Carriers:
         self._settle(now_us)
         if self._current is not Carrier.AUDIO:
             return b"" if self._choice.may_probe(now_us) else None
+        if not self.allowance.is_open(now_us):
+            return None  # what is not cut now goes with the next message
         message = self._waiting.popleft() if self._waiting else self._face.cut()
         if message is None:
             return None
@@ -106,6 +111,7 @@ class Carriers:
             self._send_by_channel(message)
             return None
         self._choice.on_sent(now_us)
+        self.allowance.note(len(message) + RIDE_BYTES)
         self.sent[Carrier.AUDIO] = self.sent[Carrier.AUDIO].plus(len(message))
         return message
 

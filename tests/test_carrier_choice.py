@@ -1,11 +1,20 @@
 """Which carrier messages take, and when a message rides: times and positions are given, nothing is waited for."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.call.carrier_cadence import CarrierCadence, Sound
+from mien.call.carrier_cadence import (
+    BURST_BYTES,
+    RIDE_KBPS,
+    CarrierCadence,
+    Gaps,
+    RideAllowance,
+    Sound,
+)
 from mien.call.carrier_choice import (
     DEAF_REPORTS,
     HOLD_US,
@@ -79,6 +88,28 @@ def test_what_did_not_ride_may_ride_with_the_next_packet() -> None:
     assert not cadence.may_ride(40 * MS, Sound.SPEECH)
     assert cadence.may_ride(60 * MS, Sound.SPEECH) and cadence.may_ride(80 * MS, Sound.SPEECH)
     assert cadence.wait(50 * MS, Sound.SPEECH) == 10 * MS
+
+
+def test_gaps_of_a_plan() -> None:
+    assert Gaps.of(60, 200) == Gaps()
+    assert Gaps.of(240, 320) == Gaps(240 * MS, 240 * MS, 320 * MS)
+    assert Gaps.of(240, 200).silence == 240 * MS  # never livelier than a pause
+
+
+def test_a_lively_face_rides_in_fewer_packets() -> None:
+    def kbps(size: Callable[[int], int], seconds: int = 20) -> float:
+        """Messages of `size(ms)` bytes for the ms since the one before, offered every 60 ms."""
+        allowance, carried, waiting_ms = RideAllowance(), 0, 0
+        for ms in range(0, 1000 * seconds, 60):
+            waiting_ms += 60
+            if allowance.is_open(START_US + 1000 * ms):
+                allowance.note(size(waiting_ms))
+                carried += size(waiting_ms)
+                waiting_ms = 0
+        return carried * 8 / 1000 / seconds
+
+    assert kbps(lambda ms: 22) == pytest.approx(22 * 8 / 60, rel=0.01)  # 2.9 kbps: every packet
+    assert RIDE_KBPS <= kbps(lambda ms: 20 + ms // 4) <= RIDE_KBPS + BURST_BYTES * 8 / 20_000 + 0.05
 
 
 # --- which carrier --------------------------------------------------------------------------------------------
