@@ -11,6 +11,7 @@ from mien.call.carriers import Carriers
 from mien.call.course import Course
 from mien.call.face_view import FaceView
 from mien.call.incoming import IncomingFace
+from mien.call.lip_sync import LipSync, VoiceClockTeller
 from mien.call.liveness import Liveness
 from mien.call.outgoing import MAX_CHANGES, OutgoingFace
 from mien.call.peer import CONTROL, Peer
@@ -42,6 +43,8 @@ class CallState:
     gate: VideoGate = field(default_factory=VideoGate)
     meter: WireMeter = field(default_factory=WireMeter)
     reports: Reports = field(default_factory=Reports)
+    lip_sync: LipSync = field(default_factory=LipSync)
+    voice_clock: VoiceClockTeller = field(default_factory=VoiceClockTeller)
     counts: Counter[str] = field(default_factory=Counter)
     peer: Peer | None = None
     outgoing: OutgoingFace | None = None

@@ -7,6 +7,7 @@ from typing import Final
 from mien.call import clock
 from mien.call.call_state import CallState
 from mien.call.face_view import ShownPicture
+from mien.call.lip_sync import SeenFace
 from mien.call.liveness import Silence
 from mien.call.rendezvous import PeerLeft, Rendezvous
 from mien.call.reports import Reception
@@ -42,6 +43,7 @@ def _tick(call: CallState, now_us: int) -> None:
         return
     if call.outgoing is not None:
         call.outgoing.advance(now_us)
+    _tell_voice_clock(call, now_us)
     heard = call.carriers.advance(now_us)
     if heard is not None:
         call.say(heard)
@@ -54,6 +56,19 @@ def _tick(call: CallState, now_us: int) -> None:
     if call.reports.is_due(now_us):
         call.course.start(_report(call), "receiver report")
     _notice_silence(call, now_us)
+
+
+def _tell_voice_clock(call: CallState, now_us: int) -> None:
+    """Tell the other side how our voice and our face lie to one another."""
+    line = call.peer.voice_line if call.peer else None
+    newest = call.outgoing.newest_stamp() if call.outgoing else None
+    header = call.outgoing.header if call.outgoing else None
+    if line is None or newest is None or header is None:
+        return
+    call.voice_clock.note_frame(header.stream, *newest, header.tick_rate)
+    message = call.voice_clock.due(line.zero_timestamp_us, header.tick_rate, now_us)
+    if message is not None:
+        call.say(message)
 
 
 def _notice_silence(call: CallState, now_us: int) -> None:
@@ -95,6 +110,7 @@ async def _draw_forever(call: CallState) -> None:
         picture = await call.view.picture(call.video)
         if picture is not None:
             _note_latency(call, picture)
+            _align(call, picture)
             if call.hooks.on_picture is not None:
                 call.hooks.on_picture(picture)
         due_s = max(due_s + float(period_s), loop.time())
@@ -105,6 +121,29 @@ def _note_latency(call: CallState, picture: ShownPicture) -> None:
     rate = call.incoming.tick_rate if call.incoming else None
     if picture.avatar and picture.shown.status is Status.LIVE and rate and picture.shown.tick is not None:
         call.reports.note_picture(picture.shown.tick, rate, picture.composited_us)
+
+
+def _align(call: CallState, picture: ShownPicture) -> None:
+    """Let voice and face be heard and seen together."""
+    line = call.peer.voice_line if call.peer else None
+    header = call.incoming.header if call.incoming else None
+    if line is None or header is None or picture.shown.tick is None or picture.offset_us is None:
+        return
+    floor_us = call.lip_sync.on_picture(
+        SeenFace(
+            tick=picture.shown.tick,
+            offset_us=picture.offset_us,
+            render_us=picture.render_us,
+            composited_us=picture.composited_us,
+            live=picture.avatar and picture.shown.status is Status.LIVE,
+        ),
+        line.playout,
+        stream=header.stream,
+        tick_rate=header.tick_rate,
+        now_us=picture.composited_us,
+    )
+    if floor_us is not None:
+        call.view.wait_at_least(floor_us)
 
 
 async def _heed_signalling(call: CallState, rendezvous: Rendezvous) -> None:

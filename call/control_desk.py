@@ -23,6 +23,7 @@ from mien.protocol.control import (
     StreamStart,
     UnknownControl,
     Verdict,
+    VoiceClock,
     parse_control,
 )
 from mien.protocol.errors import WireError
@@ -79,6 +80,8 @@ class ControlDesk:
                 self._take_report(message)
             case CarrierHeard():
                 call.carriers.on_report(message, clock.now_us())
+            case VoiceClock():
+                call.lip_sync.on_clock(message)
             case Bye():
                 call.course.end("the other side hung up")
             case _:

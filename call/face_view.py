@@ -51,7 +51,8 @@ class ShownPicture:
     """One composited picture, RGB uint8 [height, width, 3], and what it shows.
 
     `render_us` is the time that it is for and `composited_us` when it was finished, on `mien.call.clock`;
-    `avatar` says whether there was an avatar to draw.
+    `avatar` says whether there was an avatar to draw. `offset_us`: what the playout adds to media times, on the
+    same clock; None before the first message.
     """
 
     rgb: NDArray[np.uint8]
@@ -60,6 +61,7 @@ class ShownPicture:
     composited_us: int
     rung: Rung
     avatar: bool
+    offset_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,11 @@ class FaceView:
             self.overrun += 1
             return
         self._post(self._in_worker, lambda worker: worker.receiver.on_message(data, arrival_us, carrier))
+
+    def wait_at_least(self, floor_us: int) -> None:
+        """Let the face wait for the voice: media times are shown no sooner than so much later."""
+        now_us = clock.now_us()
+        self._post(self._in_worker, lambda worker: worker.receiver.wait_at_least(floor_us, now_us=now_us))
 
     def use_avatar(self, avatar: Avatar, layers: frozenset[int]) -> None:
         """Draw this avatar from the next picture on."""
@@ -232,7 +239,8 @@ class _Worker:
         self._pictures += 1
         composited_us = clock.now_us()
         self._write(rgb, now_us)
-        return ShownPicture(rgb, shown, now_us, composited_us, self._rung, self._stage.has_avatar)
+        offset_us = self.receiver.offset_us
+        return ShownPicture(rgb, shown, now_us, composited_us, self._rung, self._stage.has_avatar, offset_us)
 
     def counts(self) -> ViewCounts:
         counts, playout = self.receiver.counts, self.receiver.playout_counts

@@ -92,6 +92,11 @@ class IncomingFace:
         self.arrivals: Arrivals | None = None
 
     @property
+    def header(self) -> StreamHeader | None:
+        """The stream that was announced."""
+        return self._header
+
+    @property
     def tick_rate(self) -> Fraction | None:
         """Ticks per second of the stream that was announced."""
         return self._header.tick_rate if self._header else None

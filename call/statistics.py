@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mien.call.carriers import CarrierCounts
+from mien.call.lip_sync import Skew
 from mien.call.voice_processing import Treatment
 from mien.call.wire_meter import WireTotals
 from mien.call.wire_tariff import tariffs_as_json
@@ -75,6 +76,7 @@ class ReceivedStatistics:
     late_ticks: int = 0
     jitter_ms: float = 0.0
     latency: Latency = field(default_factory=Latency)
+    lip_sync: Skew = field(default_factory=Skew)
     control_malformed: int = 0
     transfer_malformed: int = 0
     pictures: int = 0

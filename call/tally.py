@@ -66,6 +66,7 @@ def _received(call: CallState, view: ViewCounts, packets: int) -> ReceivedStatis
         late_ticks=view.late,
         jitter_ms=call.jitter_us / 1000,
         latency=call.reports.latency,
+        lip_sync=call.lip_sync.skew,
         control_malformed=call.counts["control malformed"],
         transfer_malformed=call.counts["transfer malformed"],
         pictures=view.pictures,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.decoder.playout import PlayoutSettings, Shown
-from mien.decoder.receiver import Receiver
+from mien.decoder.receiver import Receiver, parse_floor
 from mien.decoder.renderer import Backend
 from mien.decoder.stage import AvatarEvent, RungEvent, Stage, ViewEvent
 from mien.protocol.avatar import AvatarAssembler
@@ -99,6 +99,8 @@ class ShownAgain:
                 self._settings = PlayoutSettings.parse(record.data)
             case EventKind.STREAM:
                 self._started().on_stream(StreamHeader.parse(record.data), now_us=record.time_us)
+            case EventKind.FLOOR:
+                self._started().wait_at_least(parse_floor(record.data), now_us=record.time_us)
             case EventKind.VIEW:
                 self._set_view(ViewEvent.parse(record.data))
             case EventKind.AVATAR:

@@ -103,6 +103,16 @@ class Receiver:
         self._record(lambda log: log.render(render_us, state_crc=shown.checksum()))
         return shown
 
+    @property
+    def offset_us(self) -> int | None:
+        """What is added to a tick's media time, tick / rate, to get the time when it is shown; None: not known."""
+        return self._playout.offset_us
+
+    def wait_at_least(self, floor_us: int | None, *, now_us: int) -> None:
+        """Let `offset_us` be at least this, as far as the settings allow: a voice is to be heard with the face."""
+        self._playout.wait_at_least(floor_us)
+        self.note(EventKind.FLOOR, serialize_floor(floor_us), now_us=now_us)
+
     def on_picture(self, rgb: NDArray[np.uint8], *, now_us: int) -> None:
         """Note the picture, RGB uint8 [h, w, 3], that was made of the latest `show`."""
         self._record(lambda log: log.picture(rgb, time_us=now_us))
@@ -131,3 +141,15 @@ class Receiver:
         except OSError as error:
             logger.error("the recording ended: %s", error.strerror or error)
             self.recorder = None
+
+
+def serialize_floor(floor_us: int | None) -> bytes:
+    """Return the data of a FLOOR event. Raises `OverflowError` beyond 64 bits."""
+    return b"" if floor_us is None else floor_us.to_bytes(8, "big", signed=True)
+
+
+def parse_floor(data: bytes) -> int | None:
+    """Read the data of a FLOOR event. Raises `WireError`."""
+    if len(data) not in (0, 8):
+        raise WireError(f"floor is {len(data)} bytes, expected 0 or 8")
+    return int.from_bytes(data, "big", signed=True) if data else None

@@ -49,6 +49,7 @@ class EventKind(IntEnum):
     END = 7  # the recorder finished; nothing follows
     PICTURE = 8  # u32: CRC-32 of the RGB bytes that were shown for the latest render record
     CARRIER = 9  # u8: the carrier that the messages from here on came by, a number of `control.Carrier`
+    FLOOR = 10  # i64: media times are shown no sooner than so many microseconds later; nothing: as they come
 
 
 def owner_digest(public_key: bytes) -> bytes:

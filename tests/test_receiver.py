@@ -10,7 +10,7 @@ import pytest
 
 from mien.decoder.blink import LOWER_LIDS, UPPER_LIDS, shut_lids
 from mien.decoder.playout import PlayoutSettings, Status
-from mien.decoder.receiver import Receiver
+from mien.decoder.receiver import Receiver, parse_floor, serialize_floor
 from mien.models.face_model import FaceModel
 from mien.models.landmark_sets import LIPS
 from mien.protocol.codec import MessageEncoder
@@ -81,6 +81,9 @@ def replay(data: bytes) -> tuple[list[int], list[int | None]]:
         elif isinstance(record, EventRecord) and record.event == EventKind.STREAM:
             assert receiver is not None
             receiver.on_stream(StreamHeader.parse(record.data), now_us=record.time_us)
+        elif isinstance(record, EventRecord) and record.event == EventKind.FLOOR:
+            assert receiver is not None
+            receiver.wait_at_least(parse_floor(record.data), now_us=record.time_us)
         elif isinstance(record, MessageRecord):
             assert receiver is not None
             assert receiver.on_message(record.data, record.time_us)
@@ -195,3 +198,32 @@ def test_shut_lids_shut_the_lids_and_little_else() -> None:
     was = np.linalg.norm(model.mean[upper, :2] - model.mean[lower, :2], axis=1).mean()
     assert gap < 0.3 * was
     assert np.abs(shut - model.mean)[list(LIPS)].max() < 0.05
+
+
+def test_a_wait_for_the_voice_is_noted_and_replayed() -> None:
+    stream = make_stream()
+    file, log = make_log(stream)
+    receiver = Receiver(stream, settings=PlayoutSettings(most_delay_us=450_000), recorder=log)
+    shown = []
+    for n, message in enumerate(messages(stream, 20)):
+        receiver.on_message(message, 200_000 * (n + 1))
+        own_us = receiver.offset_us
+        assert own_us is not None
+        if n == 5:
+            receiver.wait_at_least(own_us + 100_000, now_us=200_000 * (n + 1))
+            assert receiver.offset_us == own_us + 100_000
+        if n == 10:
+            receiver.wait_at_least(own_us + 60_000_000, now_us=200_000 * (n + 1))
+            assert own_us < (receiver.offset_us or 0) <= own_us + 350_000  # as far as the settings allow
+        if n == 15:
+            receiver.wait_at_least(None, now_us=200_000 * (n + 1))
+        shown += [receiver.show(200_000 * (n + 1) + at) for at in range(0, 200_000, 33_333)]
+    made, noted = replay(file.getvalue())
+    assert made == noted == [s.checksum() for s in shown]
+
+
+def test_floors_as_bytes() -> None:
+    for floor in (None, 0, -1, 1 << 62, -(1 << 63)):
+        assert parse_floor(serialize_floor(floor)) == floor
+    with pytest.raises(WireError, match="expected 0 or 8"):
+        parse_floor(bytes(7))

@@ -9,7 +9,8 @@ from tests.voice_samples import RATE_HZ, speech
 
 
 def tone(hz: float, count: int = 2880) -> NDArray[np.int16]:
-    return np.rint(8000 * np.sin(2 * np.pi * hz * np.arange(count) / RATE_HZ)).astype(np.int16)
+    wave = 8000 * np.sin(2 * np.pi * hz * np.arange(count) / RATE_HZ)
+    return np.asarray(np.rint(wave), np.int16)
 
 
 def roughness(sound: NDArray[np.int16]) -> float:
