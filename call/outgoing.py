@@ -7,6 +7,7 @@ from typing import Final
 
 from mien.call import clock
 from mien.call.avatar_offer import AvatarOffer
+from mien.call.carrier_cadence import REPEATING_RIDE_KBPS, RIDE_KBPS
 from mien.call.carriers import Carriers
 from mien.call.ladder import Decision, Ladder, LadderSettings
 from mien.call.peer import CONTROL, Peer
@@ -57,6 +58,7 @@ class OutgoingFace:
         self._stamps: dict[int, int] = {}
         self._stamp_order: deque[int] = deque()
         self._over = False
+        self.header: StreamHeader | None = None  # of our stream
         self.offer: AvatarOffer | None = None
         self.changes: deque[RungChange] = deque(maxlen=MAX_CHANGES)
         self.frames = 0
@@ -135,6 +137,7 @@ class OutgoingFace:
 
     def on_stream(self, header: StreamHeader) -> None:
         """Our stream begins."""
+        self.header = header
         self._batch_frames = self._batch_frames or frames_per_batch(header)
         self._peer.send(CONTROL, StreamStart.of(header).serialize())
 
@@ -164,6 +167,7 @@ class OutgoingFace:
     def repeat(self, redundancy: Redundancy) -> None:
         """Let messages repeat what earlier ones said, as far as the other side reports losses."""
         self._redundancy = redundancy
+        self._carriers.allowance.kbps = REPEATING_RIDE_KBPS if redundancy.copies else RIDE_KBPS
         if self._worker is not None:
             span = RIDE_FRAMES if self._carriers.current is Carrier.AUDIO else None
             self._worker.set_repeats(redundancy.copies, redundancy.lag, span=span)

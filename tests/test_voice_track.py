@@ -165,6 +165,7 @@ def test_muted_from_the_start_messages_flow_five_times_a_second() -> None:
         loop = asyncio.get_running_loop()
         await track.recv()
         start, first = loop.time(), track.newest_position
+        assert first is not None
         packets = [await track.recv() for _ in range(5)]
         seconds = loop.time() - start
         assert 0.95 < seconds < 3  # 5 x 200 ms, on a busy machine more
