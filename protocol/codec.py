@@ -34,7 +34,7 @@ class MessageEncoder:
     """Collects states of consecutive ticks into messages.
 
     While the face does not move, only keep-alives come out. `quality`, `frames_per_message` and `repeats` may be
-    set at any time; quality and repeats hold from the next message on.
+    set at any time; a quality holds from the next message on.
     """
 
     def __init__(
@@ -99,39 +99,38 @@ class MessageEncoder:
         if held is not None:
             due = self._stillness.is_due(self._first_tick) or last
             return self._keep_alive(held) if due else None
+        repeated = self._repeated(self.repeats) if tracked[0] else []
         message = CoefficientMessage(
             stream=self._header.stream,
             first_tick=self._first_tick % TICK_MODULUS,
             step_index=self._step_index,
             values=np.array(self._values, np.int16),
-            tracked=(True,) * (len(self._values) - len(states)) + tracked,
-            repeats=self._repeats,
+            tracked=tracked,
+            repeats=self.repeats if repeated else None,
+            repeated=np.array(repeated, np.int16).reshape(-1, COEFFICIENT_COUNT),
         )
         self._stillness.moved(self._step_index, self._values[-1], tracked=tracked[-1])
         return self._serialized(message)
 
     def _begin(self, tick: int) -> None:
-        """Begin a message; what it repeats is chosen first, because its own frames are predicted from it."""
         self._first_tick = tick
         self._step_index = int(self.quality)
         self._chooser = FrameChooser(self._tables, self._step_index)
         self._values: list[list[int]] = []
         self._states = []
         self._targets: list[NDArray[np.float64]] = []
-        repeated = self._past_states(self.repeats, tick)
-        self._repeats: Repeats | None = self.repeats if repeated else None
-        for state in repeated:
-            target = to_steps(state, self._header.rest_pose, self._step_index)
-            self._values.append(self._chooser.choose(target, repeat=True))
 
-    def _past_states(self, repeats: Repeats | None, tick: int) -> list[FaceState]:
-        """Return the states to repeat; none where one of them is not known, or shows no face."""
+    def _repeated(self, repeats: Repeats | None) -> list[list[int]]:
+        """Return the values to repeat; none where one of them is not known, or shows no face."""
         if repeats is None:
             return []
         past = dict(self._past)
-        states = [past.get(tick + offset) for offset in repeats.offsets]
-        found = [state for state in states if state is not None and state.tracked]
-        return found if len(found) == repeats.count else []
+        states = [past.get(self._first_tick + offset) for offset in repeats.offsets]
+        if not all(state is not None and state.tracked for state in states):
+            return []
+        chooser = FrameChooser.of_repeats(self._tables, self._step_index, self._values[0])
+        rest = self._header.rest_pose
+        return [chooser.choose(to_steps(s, rest, self._step_index)) for s in states if s is not None]
 
     def _keep_alive(self, values: list[int]) -> bytes:
         message = CoefficientMessage(
@@ -237,13 +236,15 @@ class MessageDecoder:
 
 
 def _batch_of(message: CoefficientMessage, header: StreamHeader, first: int) -> Batch:
-    """Return what a message says whose first new frame is at tick `first`."""
+    """Return what a message says whose first frame is at tick `first`."""
     coefficients = from_steps(message.values, header.rest_pose, message.step_index)
     states = tuple(
         FaceState.from_coefficients(row, tracked=tracked)
         for row, tracked in zip(coefficients, message.tracked, strict=True)
     )
-    new = len(states) - message.frame_count
-    ticks = [first + offset for offset in message.repeats.offsets] if message.repeats else []
-    history = tuple((tick, state) for tick, state in zip(ticks, states[:new], strict=True) if tick >= 0)
-    return Batch(first, states[new:], history, message.still)
+    if message.repeats is None:
+        return Batch(first, states, still=message.still)
+    rows = from_steps(message.repeated, header.rest_pose, message.step_index)
+    ticks = (first + offset for offset in message.repeats.offsets)
+    history = ((t, FaceState.from_coefficients(r)) for t, r in zip(ticks, rows, strict=True) if t >= 0)
+    return Batch(first, states, tuple(history))

@@ -1,7 +1,7 @@
 """The coefficient message: a batch of frames that decodes alone."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar, Final, Self
 
@@ -50,9 +50,14 @@ class Extension:
     data: bytes
 
 
+def nothing_repeated() -> NDArray[np.int16]:
+    """Return no repeats, int16 [0, 36]."""
+    return np.zeros((0, COEFFICIENT_COUNT), np.int16)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CoefficientMessage:
-    """Up to 16 frames on consecutive ticks, after up to 8 that were sent before; or one that holds.
+    """Up to 16 frames on consecutive ticks, and up to 8 earlier ones again; or one that holds.
 
      0             1                    2      4          4 or 5
     +------+------+---+------+--------+------+----------+---------------------------+------------------+
@@ -61,10 +66,11 @@ class CoefficientMessage:
     +------+------+---+------+--------+------+----------+---------------------------+------------------+
       4 bit  4 bit 1    3      4        u16    u8         entry: u8 type, u8 length, bytes    big-endian
 
-    `first_tick` is the first new frame's tick modulo 2^16. `values` are int16 [n, 36], within +-4095, each frame's
-    quantised coefficients relative to the rest pose (see `protocol.quantizer`): first the repeats, if there
-    are any, then the new frames. A frame that is not tracked repeats the values of the one before it; the
-    first one's are then 0. Repeats are tracked. `still`: the only frame holds until a later message.
+    `first_tick` is the first frame's tick modulo 2^16. `values` are int16 [n, 36], within +-4095, each frame's
+    quantised coefficients relative to the rest pose (see `protocol.quantizer`). A frame that is not tracked
+    repeats the values of the one before it; the first one's are then 0. `repeated` int16 [r, 36] are the frames
+    that `repeats` speaks of, the newest first; the message's first frame is then tracked. `still`: the only frame
+    holds until a later message.
     """
 
     LAYOUT: ClassVar[struct.Struct] = struct.Struct("!BBH")
@@ -75,26 +81,23 @@ class CoefficientMessage:
     tracked: tuple[bool, ...]
     extensions: tuple[Extension, ...] = ()
     repeats: Repeats | None = None
+    repeated: NDArray[np.int16] = field(default_factory=nothing_repeated)
     still: bool = False
 
     def __post_init__(self) -> None:
-        total, count = len(self.tracked), self.frame_count
+        count, repeat_count = len(self.tracked), self.repeats.count if self.repeats else 0
         if not 1 <= count <= MAX_FRAMES_PER_MESSAGE:
             raise WireError(f"message holds {count} frames, expected 1 to {MAX_FRAMES_PER_MESSAGE}")
-        if self.still and total != 1:
-            raise WireError(f"message of a still face holds {total} frames, expected 1")
-        if self.values.shape != (total, COEFFICIENT_COUNT) or self.values.dtype != np.int16:
-            raise WireError(
-                f"values are {self.values.dtype} {self.values.shape}, expected int16 [{total}, 36]"
-            )
-        if np.abs(self.values.astype(np.int32)).max() > MAX_VALUE:
-            raise WireError(f"a value is beyond +-{MAX_VALUE}")
+        if self.still and (count != 1 or repeat_count):
+            raise WireError(f"message of a still face holds {count + repeat_count} frames, expected 1")
+        _check_values(self.values, count)
+        _check_values(self.repeated, repeat_count)
+        if repeat_count and not self.tracked[0]:
+            raise WireError("message repeats frames, and its first one is not tracked")
         if not 0 <= self.stream <= 15 or not 0 <= self.first_tick <= 0xFFFF:
             raise WireError(f"stream {self.stream} or first tick {self.first_tick} is out of range")
         if not 0 <= self.step_index < len(STEPS):
             raise WireError(f"step index is {self.step_index}, expected 0 to {len(STEPS) - 1}")
-        if not all(self.tracked[: total - count]):
-            raise WireError("message repeats a frame that is not tracked")
 
     @property
     def kind(self) -> Kind:
@@ -103,11 +106,6 @@ class CoefficientMessage:
             return Kind.STILL
         return Kind.OVERLAP if self.repeats else Kind.COEFFICIENTS
 
-    @property
-    def frame_count(self) -> int:
-        """How many new frames the message holds."""
-        return len(self.tracked) - (self.repeats.count if self.repeats else 0)
-
     def serialize(self, tables: Tables | None = None) -> bytes:
         """Return the message's bytes. Raises `WireError` where an untracked frame has values of its own."""
         repeated = np.vstack([np.zeros((1, COEFFICIENT_COUNT), np.int16), self.values[:-1]])
@@ -115,10 +113,12 @@ class CoefficientMessage:
         if (self.values[lost] != repeated[lost]).any():
             raise WireError("an untracked frame must repeat the frame before it")
         extension = _serialize_extensions(self.extensions)
-        second = bool(extension) << 7 | self.step_index << 4 | (self.frame_count - 1)
+        second = bool(extension) << 7 | self.step_index << 4 | (len(self.tracked) - 1)
         head = self.LAYOUT.pack(self.kind << 4 | self.stream, second, self.first_tick)
         head += bytes([self.repeats.pack()]) if self.repeats else b""
-        body = encode_body(self.values.tolist(), self.tracked, self.step_index, tables or Tables.load())
+        tables = tables or Tables.load()
+        frames, repeated = self.values.tolist(), self.repeated.tolist()
+        body = encode_body(frames, self.tracked, self.step_index, tables, repeated)
         data = head + extension + body
         if len(data) > MAX_MESSAGE_BYTES:
             raise WireError(f"message is {len(data)} bytes, at most {MAX_MESSAGE_BYTES} can be sent")
@@ -144,8 +144,10 @@ class CoefficientMessage:
         extensions: tuple[Extension, ...] = ()
         if second & 0x80:
             extensions, offset = _parse_extensions(data, offset)
-        step_index, count = second >> 4 & 7, (second & 15) + 1 + (repeats.count if repeats else 0)
-        frames, tracked = decode_body(data[offset:], count, step_index, tables or Tables.load())
+        step_index, count = second >> 4 & 7, (second & 15) + 1
+        frames, tracked, repeated = decode_body(
+            data[offset:], count, step_index, tables or Tables.load(), repeats.count if repeats else 0
+        )
         return cls(
             stream=first & 15,
             first_tick=first_tick,
@@ -154,6 +156,7 @@ class CoefficientMessage:
             tracked=tracked,
             extensions=extensions,
             repeats=repeats,
+            repeated=np.array(repeated, np.int16).reshape(-1, COEFFICIENT_COUNT),
             still=kind == Kind.STILL,
         )
 
@@ -161,6 +164,13 @@ class CoefficientMessage:
 def message_kind(data: bytes) -> int | None:
     """Return the kind of a message without reading it, `None` for no bytes."""
     return data[0] >> 4 if data else None
+
+
+def _check_values(values: NDArray[np.int16], count: int) -> None:
+    if values.shape != (count, COEFFICIENT_COUNT) or values.dtype != np.int16:
+        raise WireError(f"values are {values.dtype} {values.shape}, expected int16 [{count}, 36]")
+    if count and np.abs(values.astype(np.int32)).max() > MAX_VALUE:
+        raise WireError(f"a value is beyond +-{MAX_VALUE}")
 
 
 def _serialize_extensions(extensions: tuple[Extension, ...]) -> bytes:

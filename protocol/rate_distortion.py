@@ -9,7 +9,7 @@ order: each residual takes, of the nearest integer, the next one towards zero an
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,8 @@ from mien.protocol.tables import ESCAPE, LARGEST, Tables
 # Squared steps for a bit. In the first coded frame less: all the others of its message are predicted from it.
 LAMBDA: Final = 0.14
 LAMBDA_FIRST: Final = 0.07
-# Repeats of earlier frames may be coarse: most of them are never needed.
-LAMBDA_REPEAT: Final = 0.6
-LAMBDA_REPEAT_FIRST: Final = 0.3
-_PRICES: Final = {
-    (False, False): LAMBDA,
-    (False, True): LAMBDA_FIRST,
-    (True, False): LAMBDA_REPEAT,
-    (True, True): LAMBDA_REPEAT_FIRST,
-}
+# Repeats of earlier frames may be coarse: nothing is predicted from them, and most are never needed.
+LAMBDA_REPEAT: Final = 1.0
 
 
 class FrameChooser:
@@ -44,17 +37,25 @@ class FrameChooser:
         self._values = [0] * COEFFICIENT_COUNT
         self._before: Frame | None = None
         self._activity_before = 0
+        self._price: float | None = None  # where it does not follow from the frame's place
+
+    @classmethod
+    def of_repeats(cls, tables: Tables, step_index: int, first: list[int]) -> Self:
+        """Return a chooser for the repeats of a message, from the integers [36] of its first frame."""
+        chooser = cls(tables, step_index)
+        chooser._values, chooser._before, chooser._price = first, (), LAMBDA_REPEAT
+        return chooser
 
     @property
     def values(self) -> list[int]:
         """The integers [36] of the latest frame; zeros before the first."""
         return self._values
 
-    def choose(self, target: NDArray[np.float64], *, repeat: bool = False) -> list[int]:
-        """Return the integers [36] to code for `target`, float64 [36] in steps. `repeat`: it was sent before."""
+    def choose(self, target: NDArray[np.float64]) -> list[int]:
+        """Return the integers [36] to code for `target`, float64 [36] in steps."""
         first = self._before is None
         class_map = (self._tables.first if first else self._tables.following)[self._step_index]
-        price = _PRICES[repeat, first]
+        price = self._price or (LAMBDA_FIRST if first else LAMBDA)
         values, residuals = [], []
         last = second_last = 0
         for k, (wanted, predicted) in enumerate(zip(target.tolist(), self._values, strict=True)):

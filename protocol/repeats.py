@@ -1,10 +1,10 @@
-"""Which earlier frames a message repeats before its own, for links that lose packets.
+"""Which earlier frames a message repeats behind its own, for links that lose packets.
 
-A lost message takes its share of time with it. Where the receiver reports loss, each message begins with a few
-frames of earlier ones, chosen coarsely: its own frames are predicted from them, so that a repeat costs little more
-than its difference from what follows. With a lag the repeats reach back over several messages: what a burst
-of losses took comes again when the burst is over. The idea is that of redundant audio (RFC 2198; Bolot, Fosse-
-Parisis, Towsley: "Adaptive FEC-based error control for Internet telephony", 1999).
+A lost message takes its share of time with it. Where the receiver reports loss, each message ends with a few
+frames of earlier ones, chosen coarsely and told as differences from its first frame: they are close to it, so a
+repeat costs little. With a lag the repeats reach back over several messages: what a burst of losses took
+comes again when the burst is over. The idea is that of redundant audio (RFC 2198; Bolot, Fosse-Parisis, Towsley:
+"Adaptive FEC-based error control for Internet telephony", 1999).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ MAX_LAG: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """`count` frames, `stride` ticks apart; the last one lies 1 + 6 `lag` ticks before the first new frame.
+    """`count` frames, `stride` ticks apart; the first told lies 1 + 6 `lag` ticks before the message's own, the others
+    before it.
 
     On the wire one byte: count - 1 in the high three bits, stride - 1 in the next two, lag in the low three.
     """
@@ -46,8 +47,9 @@ class Repeats:
 
     @property
     def offsets(self) -> range:
-        """The repeats' ticks relative to the first new frame's: negative, oldest first."""
-        return range(-self.reach, -LAG_TICKS * self.lag, self.stride)
+        """The repeats' ticks relative to the first new frame's: negative, the newest first, as they are told."""
+        newest = -1 - LAG_TICKS * self.lag
+        return range(newest, newest - self.count * self.stride, -self.stride)
 
     def pack(self) -> int:
         """Return the byte."""

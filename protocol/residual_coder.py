@@ -1,12 +1,14 @@
 """The body of a coefficient message: quantised frames to range-coded bytes and back.
 
 Every frame is predicted by the one before it in the same message, the first coded one by the rest pose (zero).
+Repeats of earlier frames come last, and go back in time from the message's first frame.
 The class of a residual follows from its coefficient and from its context: the two residuals before it in the
 frame, the residual of the same coefficient in the frame before, and that frame's activity.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 from mien.protocol.errors import WireError
 from mien.protocol.quantizer import MAX_VALUE
@@ -65,51 +67,106 @@ def context_index(k: int, near: int, before: Frame | None, activity_before: int)
     return k * NEXT_CONTEXTS + near * 16 + same * 4 + activity_before
 
 
-def encode_body(frames: Sequence[Frame], tracked: Sequence[bool], step_index: int, tables: Tables) -> bytes:
-    """Code `frames`, each 36 integers within +-`MAX_VALUE`; those not tracked are not coded."""
+def encode_body(
+    frames: Sequence[Frame],
+    tracked: Sequence[bool],
+    step_index: int,
+    tables: Tables,
+    repeats: Sequence[Frame] = (),
+) -> bytes:
+    """Code `frames`, each 36 integers within +-`MAX_VALUE`; those not tracked are not coded.
+
+    `repeats`: earlier frames, the newest first; only where the first of `frames` is tracked.
+    """
     coder = RangeEncoder()
     flag, prediction = True, [0] * COEFFICIENT_COUNT
-    before: Frame | None = None
-    activity_before = 0
+    history = _History()
     for frame, is_tracked in zip(frames, tracked, strict=True):
         coder.encode(TRACKED_SAME, int(is_tracked != flag))
         flag = is_tracked
-        if not is_tracked:
-            continue
-        residuals = [int(v) - p for v, p in zip(frame, prediction, strict=True)]
-        class_map = (tables.first if before is None else tables.following)[step_index]
-        for index, residual in zip(contexts(residuals, before, activity_before), residuals, strict=True):
-            _encode_residual(coder, tables.classes[class_map[index]], residual)
+        if is_tracked:
+            _encode_frame(coder, frame, prediction, history, step_index, tables)
+            prediction = [int(v) for v in frame]
+    if repeats:
+        history, prediction = _History.after_first(), [int(v) for v in frames[0]]
+    for frame in repeats:
+        _encode_frame(coder, frame, prediction, history, step_index, tables)
         prediction = [int(v) for v in frame]
-        activity_before = 0 if before is None else activity(residuals)
-        before = () if before is None else residuals
     return coder.finish()
 
 
 def decode_body(
-    body: bytes, frame_count: int, step_index: int, tables: Tables
-) -> tuple[list[list[int]], tuple[bool, ...]]:
-    """Read `frame_count` frames. Untracked ones repeat the frame before. Raises `WireError` for left-over bytes."""
+    body: bytes, frame_count: int, step_index: int, tables: Tables, repeat_count: int = 0
+) -> tuple[list[list[int]], tuple[bool, ...], list[list[int]]]:
+    """Read `frame_count` frames, then repeats: frames, whether they are tracked, repeats.
+
+    Untracked frames repeat the frame before. Raises `WireError` for left-over bytes, and for repeats behind a first
+    frame that is not tracked.
+    """
     coder = RangeDecoder(body)
     flag, values = True, [0] * COEFFICIENT_COUNT
-    before: Frame | None = None
-    activity_before = 0
-    frames, tracked = [], []
+    history = _History()
+    frames, tracked, repeats = [], [], []
     for _ in range(frame_count):
         flag ^= bool(coder.decode(TRACKED_SAME))
         tracked.append(flag)
         if flag:
-            class_map = (tables.first if before is None else tables.following)[step_index]
-            residuals = _decode_residuals(coder, tables.classes, class_map, before, activity_before)
-            values = [
-                max(-MAX_VALUE, min(MAX_VALUE, value + residual))
-                for value, residual in zip(values, residuals, strict=True)
-            ]
-            activity_before = 0 if before is None else activity(residuals)
-            before = () if before is None else residuals
+            values = _decode_frame(coder, values, history, step_index, tables)
         frames.append(values)
+    if repeat_count:
+        if not tracked[0]:
+            raise WireError("message repeats frames, and its first one is not tracked")
+        history, values = _History.after_first(), frames[0]
+        for _ in range(repeat_count):
+            values = _decode_frame(coder, values, history, step_index, tables)
+            repeats.append(values)
     coder.finish()
-    return frames, tuple(tracked)
+    return frames, tuple(tracked), repeats
+
+
+@dataclass(slots=True)
+class _History:
+    """What the coded frame before tells about the next one: its residuals (see `contexts`) and its activity."""
+
+    before: Frame | None = None
+    activity: int = 0
+
+    @classmethod
+    def after_first(cls) -> Self:
+        """Return the state after a message's first coded frame."""
+        return cls(before=())
+
+    def class_map(self, step_index: int, tables: Tables) -> bytes:
+        """Return the map of classes for the next frame."""
+        return (tables.first if self.before is None else tables.following)[step_index]
+
+    def note(self, residuals: Frame) -> None:
+        """Take in a frame that was coded."""
+        first = self.before is None
+        self.before, self.activity = ((), 0) if first else (residuals, activity(residuals))
+
+
+def _encode_frame(
+    coder: RangeEncoder, frame: Frame, prediction: Frame, history: _History, step_index: int, tables: Tables
+) -> None:
+    residuals = [int(v) - p for v, p in zip(frame, prediction, strict=True)]
+    class_map = history.class_map(step_index, tables)
+    indices = contexts(residuals, history.before, history.activity)
+    for index, residual in zip(indices, residuals, strict=True):
+        _encode_residual(coder, tables.classes[class_map[index]], residual)
+    history.note(residuals)
+
+
+def _decode_frame(
+    coder: RangeDecoder, prediction: Frame, history: _History, step_index: int, tables: Tables
+) -> list[int]:
+    class_map = history.class_map(step_index, tables)
+    residuals = _decode_residuals(coder, tables.classes, class_map, history.before, history.activity)
+    history.note(residuals)
+    return [
+        max(-MAX_VALUE, min(MAX_VALUE, value + residual))
+        for value, residual in zip(prediction, residuals, strict=True)
+    ]
 
 
 def _decode_residuals(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mien.protocol.errors import WireError
-from mien.protocol.message import CoefficientMessage, Extension
+from mien.protocol.message import CoefficientMessage, Extension, nothing_repeated
 from mien.protocol.quantizer import MAX_VALUE
 from mien.protocol.repeats import Repeats
 from mien.protocol.stream import StreamHeader, TrackerId
@@ -46,7 +46,11 @@ def message(
     for i, flag in enumerate(flags):
         if not flag:
             values[i] = values[i - 1] if i else 0
-    return CoefficientMessage(stream, tick, step, values, tuple(flags), extensions, repeats, still)
+    repeated = nothing_repeated()
+    if repeats:  # they go back in time from the first frame
+        away = np.arange(1, repeats.count + 1)[:, None] * np.sign(np.arange(36) % 5 - 2)
+        repeated = np.clip(values[0] + away, -MAX_VALUE, MAX_VALUE).astype(np.int16)
+    return CoefficientMessage(stream, tick, step, values, tuple(flags), extensions, repeats, repeated, still)
 
 
 def messages() -> dict[str, CoefficientMessage]:
@@ -74,17 +78,15 @@ def messages() -> dict[str, CoefficientMessage]:
         ),
         "longest extension": message(zeros, extensions=(Extension(9, bytes(253)),)),
         "sixteen frames": message(walk(8, 16, 2.0), stream=3, tick=40000),
-        "one repeat": message(walk(30, 3, 1.0), repeats=Repeats(1)),
-        "three repeats of the message before": message(walk(31, 9, 1.0), tick=12, repeats=Repeats(3)),
-        "repeats with a lag": message(walk(32, 9, 1.0), tick=90, step=4, repeats=Repeats(3, lag=4)),
+        "one repeat": message(walk(30, 2, 1.0), repeats=Repeats(1)),
+        "three repeats of the message before": message(walk(31, 6, 1.0), tick=12, repeats=Repeats(3)),
+        "repeats with a lag": message(walk(32, 6, 1.0), tick=90, step=4, repeats=Repeats(3, lag=4)),
         "most repeats, most frames": message(
-            walk(33, 24, 0.5), stream=9, tick=65530, repeats=Repeats(8, stride=4, lag=7)
+            walk(33, 16, 0.5), stream=9, tick=65530, repeats=Repeats(8, stride=4, lag=7)
         ),
-        "repeats, then no face": message(
-            walk(34, 5, 1.0), tracked=[True, True, False, False, True], repeats=Repeats(2)
-        ),
+        "repeats, then no face": message(walk(34, 3, 1.0), tracked=[True, False, True], repeats=Repeats(2)),
         "repeats and an extension": message(
-            walk(35, 4, 1.0), repeats=Repeats(2, stride=3), extensions=(Extension(1, bytes(8)),)
+            walk(35, 2, 1.0), repeats=Repeats(2, stride=3), extensions=(Extension(1, bytes(8)),)
         ),
         "still": message(walk(36, 1, 1.0), tick=700, step=2, still=True),
         "still without a face": message(zeros, tracked=[False], tick=701, still=True),
@@ -103,8 +105,8 @@ def refused() -> dict[str, bytes]:
         "wrong kind": bytes([good[0] ^ 0x50]) + good[1:],
         "still, but two frames": bytes([0x30]) + message(walk(37, 2, 1.0)).serialize()[1:],
         "repeats missing": bytes([0x20, 0x10, 0, 0]),
-        "repeats a frame without a face": bytes([0x20, 0x10, 0, 0, 0x08])
-        + message(walk(38, 2, 1.0), tracked=[False, True]).serialize()[4:],
+        "repeats behind a frame without a face": bytes([0x20, 0x10, 0, 0, 0x08])
+        + message(np.zeros((1, 36), np.int16), tracked=[False]).serialize()[4:],
         "bytes too many": good + bytes([1] * 5),
         "zero at the end": good + b"\0",
         "extension without length": bytes([0x10, 0x90, 0, 0]),
@@ -160,6 +162,7 @@ def entry(name: str, data: bytes) -> dict[str, object]:
         "tracked": [int(t) for t in parsed.tracked],
         "extensions": [[e.type, e.data.hex()] for e in parsed.extensions],
         "values": parsed.values.tolist(),
+        "repeated": parsed.repeated.tolist(),
     }
 
 

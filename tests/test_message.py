@@ -31,6 +31,7 @@ def described(entry: dict[str, Any]) -> CoefficientMessage:
         tracked=tuple(bool(t) for t in entry["tracked"]),
         extensions=tuple(Extension(t, bytes.fromhex(d)) for t, d in entry["extensions"]),
         repeats=repeats_at(entry["repeated_ticks"]),
+        repeated=np.array(entry["repeated"], np.int16).reshape(-1, 36),
         still=entry["still"],
     )
 
@@ -38,13 +39,15 @@ def described(entry: dict[str, Any]) -> CoefficientMessage:
 def repeats_at(ticks: list[int]) -> Repeats | None:
     if not ticks:
         return None
-    stride = ticks[1] - ticks[0] if len(ticks) > 1 else REPEAT_STRIDE
-    return Repeats(len(ticks), stride, (-ticks[-1] - 1) // 6)
+    stride = ticks[0] - ticks[1] if len(ticks) > 1 else REPEAT_STRIDE
+    return Repeats(len(ticks), stride, (-ticks[0] - 1) // 6)
 
 
 def same(a: CoefficientMessage, b: CoefficientMessage) -> bool:
     fields = ("stream", "first_tick", "step_index", "tracked", "extensions", "repeats", "still")
-    return all(getattr(a, f) == getattr(b, f) for f in fields) and bool((a.values == b.values).all())
+    return all(getattr(a, f) == getattr(b, f) for f in fields) and bool(
+        (a.values == b.values).all() and (a.repeated == b.repeated).all()
+    )
 
 
 def test_vectors_are_of_these_tables() -> None:
@@ -78,13 +81,13 @@ def test_refused(entry: dict[str, Any]) -> None:
 def messages(draw: st.DrawFn) -> CoefficientMessage:
     repeats = draw(st.none() | st.builds(Repeats, st.integers(1, 3), st.integers(1, 4), st.integers(0, 7)))
     still = repeats is None and draw(st.booleans())
-    repeated = repeats.count if repeats else 0
-    count = repeated + (1 if still else draw(st.integers(1, 4)))
-    values = draw(
-        hnp.arrays(np.int16, (count, 36), elements=st.integers(-MAX_VALUE, MAX_VALUE), fill=st.just(0))
+    count = 1 if still else draw(st.integers(1, 4))
+    values, repeated = (
+        draw(hnp.arrays(np.int16, (n, 36), elements=st.integers(-MAX_VALUE, MAX_VALUE), fill=st.just(0)))
+        for n in (count, repeats.count if repeats else 0)
     )
     tracked = draw(st.lists(st.booleans(), min_size=count, max_size=count))
-    tracked[:repeated] = [True] * repeated
+    tracked[0] = tracked[0] or repeats is not None
     for i, flag in enumerate(tracked):
         if not flag:
             values[i] = values[i - 1] if i else 0
@@ -97,6 +100,7 @@ def messages(draw: st.DrawFn) -> CoefficientMessage:
         tracked=tuple(tracked),
         extensions=tuple(draw(st.lists(entries, max_size=4))),
         repeats=repeats,
+        repeated=repeated,
         still=still,
     )
 

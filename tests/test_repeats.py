@@ -1,6 +1,7 @@
 """Repeats of earlier frames, and faces that are still: what is sent, and what a receiver makes of it."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -35,8 +36,8 @@ def test_every_byte_says_what_is_repeated(byte: int) -> None:
     repeats = Repeats.unpack(byte)
     assert repeats.pack() == byte
     offsets = list(repeats.offsets)
-    assert len(offsets) == repeats.count and offsets[0] == -repeats.reach
-    assert offsets[-1] == -1 - 6 * repeats.lag
+    assert len(offsets) == repeats.count and offsets[0] == -1 - 6 * repeats.lag
+    assert all(a - b == repeats.stride for a, b in pairwise(offsets))
 
 
 @pytest.mark.parametrize("wrong", [(0, 2, 0), (9, 2, 0), (3, 0, 0), (3, 5, 0), (3, 2, 8), (3, 2, -1)])
@@ -55,7 +56,7 @@ def test_messages_repeat_what_was_sent_before(lag: int) -> None:
         if number <= lag:
             assert batch.history == ()
             continue
-        assert [tick - batch.first_tick + 6 * lag for tick, _ in batch.history] == [-5, -3, -1]
+        assert [tick - batch.first_tick + 6 * lag for tick, _ in batch.history] == [-1, -3, -5]
         error = table([s for _, s in batch.history]) - table([states[tick] for tick, _ in batch.history])
         assert np.abs(error[:, 6:]).max() <= 5 * STEPS[1] / 10000
 
@@ -84,17 +85,17 @@ def test_quality_and_repeats_may_change_between_messages() -> None:
     encoder = MessageEncoder(header)
     found = []
     for tick, state in enumerate(states):
-        if tick == 8:  # the message that was begun stays as it is
+        if tick == 8:  # the message that was begun keeps its step
             encoder.quality, encoder.repeats = Quality.LOW, BEFORE
         if tick == 18:
             encoder.frames_per_message = 3
         data = encoder.push(tick, state)
         if data is not None:
             message = CoefficientMessage.parse(data)
-            found.append((message.first_tick, message.frame_count, message.step_index, message.repeats))
+            found.append((message.first_tick, len(message.tracked), message.step_index, message.repeats))
     assert found == [
         (0, 6, 1, None),
-        (6, 6, 1, None),
+        (6, 6, 1, BEFORE),
         (12, 6, 0, BEFORE),
         (18, 3, 0, BEFORE),
         (21, 3, 0, BEFORE),
@@ -157,7 +158,7 @@ def test_a_cut_message_holds_what_there_is() -> None:
     for tick, state in enumerate(walk(3)):
         assert encoder.push(tick, state) is None
     data = encoder.flush()
-    assert data is not None and CoefficientMessage.parse(data).frame_count == 3
+    assert data is not None and len(CoefficientMessage.parse(data).tracked) == 3
     assert encoder.flush() is None
 
 
@@ -209,7 +210,7 @@ def test_full_frames_replace_their_repeat_when_they_come_late() -> None:
     for number, arrival_us in ((0, 200_000), (2, 600_000), (1, 610_000), (3, 800_000)):
         playout.push(sent[number], arrival_us=arrival_us)
     playout.state_at(640_000)
-    exact = from_steps(CoefficientMessage.parse(messages(states, header)[1]).values[3:], header.rest_pose, 1)
+    exact = from_steps(CoefficientMessage.parse(messages(states, header)[1]).values, header.rest_pose, 1)
     for tick in range(6, 12):
         assert (playout._states[tick].coefficients() == exact[tick - 6]).all()
     assert not set(playout._coarse) & set(range(6, 12))

@@ -15,7 +15,7 @@ import pytest
 
 from mien.protocol.codec import MessageDecoder
 from mien.protocol.errors import WireError
-from mien.protocol.message import CoefficientMessage, Extension
+from mien.protocol.message import CoefficientMessage, Extension, nothing_repeated
 from mien.protocol.quantizer import from_steps
 from mien.protocol.repeats import Repeats
 from mien.protocol.stream import StreamHeader
@@ -66,10 +66,9 @@ def random_message(rng: np.random.Generator) -> CoefficientMessage:
     """Anything between a still face and noise: small, large and extreme residuals, with and without a face."""
     repeats = Repeats.unpack(int(rng.integers(256))) if rng.random() < 0.3 else None
     still = repeats is None and rng.random() < 0.1
-    repeated = repeats.count if repeats else 0
-    frames = repeated + (1 if still else int(rng.integers(1, 17)))
+    frames = 1 if still else int(rng.integers(1, 17))
     tracked = tuple(bool(t) for t in rng.random(frames) > rng.choice([0.0, 0.2, 0.7]))
-    tracked = (True,) * repeated + tracked[repeated:]
+    tracked = (tracked[0] or repeats is not None, *tracked[1:])
     spread = rng.choice([0.3, 2.0, 9.0, 60.0, 3000.0]) if frames <= 6 else rng.choice([0.3, 2.0, 5.0])
     values = np.clip(np.round(np.cumsum(rng.normal(0, spread, (frames, 36)), axis=0)), -4095, 4095)
     before = np.zeros(36)
@@ -89,6 +88,9 @@ def random_message(rng: np.random.Generator) -> CoefficientMessage:
         tracked=tracked,
         extensions=extensions,
         repeats=repeats,
+        repeated=values[0].astype(np.int16) + rng.integers(-2, 3, (repeats.count, 36), np.int16)
+        if repeats
+        else nothing_repeated(),
         still=still,
     )
 
@@ -99,19 +101,16 @@ def ours(data: bytes) -> dict[str, Any]:
         message = CoefficientMessage.parse(data)
     except WireError:
         return {}
-    repeated = len(message.tracked) - message.frame_count
     return {
         "stream": message.stream,
         "first_tick": message.first_tick,
         "step_index": message.step_index,
         "still": message.still,
-        "repeats": [list(message.repeats.offsets), message.values[:repeated].tolist()]
-        if message.repeats
-        else None,
-        "tracked": [int(t) for t in message.tracked[repeated:]],
-        "values": message.values[repeated:].tolist(),
+        "repeats": [list(message.repeats.offsets), message.repeated.tolist()] if message.repeats else None,
+        "tracked": [int(t) for t in message.tracked],
+        "values": message.values.tolist(),
         "extensions": [[e.type, e.data.hex()] for e in message.extensions],
-        "coefficients": from_steps(message.values[repeated:], REST_THOUSANDTHS, message.step_index).tolist(),
+        "coefficients": from_steps(message.values, REST_THOUSANDTHS, message.step_index).tolist(),
         "encoded": message.serialize().hex(),
     }
 

@@ -16,50 +16,71 @@ export interface Frame {
   readonly values: Int16Array;
 }
 
-/** Decode `count` frames. Any bytes give some frames; `bytesRead` tells how many of them were looked at. */
+/** Decode `count` frames, then repeats. Any bytes give some frames; `bytesRead` tells how many were looked at. */
 export function decodeBody(
   body: Uint8Array,
-  { step, count, tables }: { step: number; count: number; tables: Tables },
-): { frames: Frame[]; bytesRead: number } {
+  { step, count, repeats = 0, tables }: { step: number; count: number; repeats?: number; tables: Tables },
+): { frames: Frame[]; repeated: Int16Array[]; bytesRead: number } {
   const coder = new RangeDecoder(body);
   const context = new Context(step, tables);
   const frames: Frame[] = [];
-  const values = new Int16Array(COEFFICIENTS);
+  let values: Int16Array = new Int16Array(COEFFICIENTS);
   let tracked = true;
   for (let i = 0; i < count; i++) {
     if (coder.symbol(FLAG) === 1) tracked = !tracked;
-    if (tracked) {
-      for (let k = 0; k < COEFFICIENTS; k++) {
-        const residual = decodeResidual(coder, context.distribution(k));
-        context.put(k, residual);
-        values[k] = Math.max(-MAX_VALUE, Math.min(MAX_VALUE, values[k]! + residual));
-      }
-      context.endFrame();
-    }
-    frames.push({ tracked, values: values.slice() });
+    if (tracked) values = decodeFrame(coder, values, context);
+    frames.push({ tracked, values });
   }
-  return { frames, bytesRead: coder.bytesRead };
+  const repeated: Int16Array[] = [];
+  context.goBackToFirst();
+  values = frames[0]!.values;
+  for (let i = 0; i < repeats; i++) repeated.push((values = decodeFrame(coder, values, context)));
+  return { frames, repeated, bytesRead: coder.bytesRead };
 }
 
-/** Encode frames; the values of one that is not tracked are not looked at. */
-export function encodeBody(frames: readonly Frame[], { step, tables }: { step: number; tables: Tables }): Uint8Array {
+/** Encode frames, then repeats; the values of a frame that is not tracked are not looked at. */
+export function encodeBody(
+  frames: readonly Frame[],
+  { step, repeated = [], tables }: { step: number; repeated?: readonly Int16Array[]; tables: Tables },
+): Uint8Array {
   const coder = new RangeEncoder();
   const context = new Context(step, tables);
-  let values = new Int16Array(COEFFICIENTS);
+  let values: Int16Array = new Int16Array(COEFFICIENTS);
   let tracked = true;
   for (const frame of frames) {
     coder.symbol(frame.tracked === tracked ? 0 : 1, FLAG);
     tracked = frame.tracked;
     if (!tracked) continue;
-    for (let k = 0; k < COEFFICIENTS; k++) {
-      const residual = frame.values[k]! - values[k]!;
-      encodeResidual(coder, context.distribution(k), residual);
-      context.put(k, residual);
-    }
-    context.endFrame();
-    values = Int16Array.from(frame.values);
+    encodeFrame(coder, frame.values, values, context);
+    values = frame.values;
+  }
+  context.goBackToFirst();
+  values = frames[0]!.values;
+  for (const repeat of repeated) {
+    encodeFrame(coder, repeat, values, context);
+    values = repeat;
   }
   return coder.finish();
+}
+
+function decodeFrame(coder: RangeDecoder, prediction: Int16Array, context: Context): Int16Array {
+  const values = prediction.slice();
+  for (let k = 0; k < COEFFICIENTS; k++) {
+    const residual = decodeResidual(coder, context.distribution(k));
+    context.put(k, residual);
+    values[k] = Math.max(-MAX_VALUE, Math.min(MAX_VALUE, values[k]! + residual));
+  }
+  context.endFrame();
+  return values;
+}
+
+function encodeFrame(coder: RangeEncoder, values: Int16Array, prediction: Int16Array, context: Context): void {
+  for (let k = 0; k < COEFFICIENTS; k++) {
+    const residual = values[k]! - prediction[k]!;
+    encodeResidual(coder, context.distribution(k), residual);
+    context.put(k, residual);
+  }
+  context.endFrame();
 }
 
 function decodeResidual(coder: RangeDecoder, distribution: Uint16Array): number {
@@ -106,6 +127,12 @@ class Context {
     if (this.#codedFrames === 0) return this.#tables.inFirst(this.#step, k, near);
     const same = this.#codedFrames === 1 ? 3 : Math.min(2, this.#previous[k]!);
     return this.#tables.inFollowing(this.#step, k, near, same, this.#activity);
+  }
+
+  /** Repeats follow the message's first frame. */
+  goBackToFirst(): void {
+    this.#codedFrames = 1;
+    this.#activity = 0;
   }
 
   put(k: number, residual: number): void {

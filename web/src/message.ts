@@ -17,7 +17,7 @@ export interface Extension {
   readonly data: Uint8Array;
 }
 
-/** Earlier frames, once more: `stride` ticks apart, the last one `1 + 6 lag` ticks before the first new frame. */
+/** Earlier frames, once more: `stride` ticks apart, the newest first, `1 + 6 lag` ticks before the message's own. */
 export interface Repeats {
   readonly stride: number; // 1 to 4
   readonly lag: number; // 0 to 7
@@ -45,37 +45,32 @@ export function parseMessage(data: Uint8Array, tables: Tables): CoefficientMessa
   let position = MIN_MESSAGE_BYTES;
   const said = kind === Kind.OVERLAP ? data[position++] : 0;
   if (said === undefined) throw new WireError("the message ends before it says what it repeats");
-  const repeated = kind === Kind.OVERLAP ? (said >> 5) + 1 : 0;
+  const repeats = kind === Kind.OVERLAP ? (said >> 5) + 1 : 0;
   const [extensions, bodyStart] = second & EXTENDED ? parseExtensions(data, position) : [[], position];
   const body = data.subarray(bodyStart);
   if (body.length > 0 && body[body.length - 1] === 0) throw new WireError("the body ends with a zero byte");
   const stepIndex = (second >> 4) & 7;
-  const count = repeated + (second & 15) + 1;
-  const { frames, bytesRead } = decodeBody(body, { step: stepIndex, count, tables });
+  const count = (second & 15) + 1;
+  if (kind === Kind.STILL && count > 1) throw new WireError(`a still face of ${count} frames`);
+  const { frames, repeated, bytesRead } = decodeBody(body, { step: stepIndex, count, repeats, tables });
   if (body.length > bytesRead) {
     throw new WireError(`the body is ${body.length} bytes, of which its frames need ${bytesRead}`);
   }
-  const before = frames.slice(0, repeated);
-  if (!before.every(({ tracked }) => tracked)) throw new WireError("the message repeats a frame that is not tracked");
-  if (kind === Kind.STILL && count > 1) throw new WireError(`a still face of ${count} frames`);
-  const repeats =
-    kind === Kind.OVERLAP
-      ? { stride: ((said >> 3) & 3) + 1, lag: said & 7, frames: before.map(({ values }) => values) }
-      : undefined;
+  if (repeats > 0 && !frames[0]!.tracked) throw new WireError("repeats behind a frame that is not tracked");
   return {
     stream: lead & 15,
     firstTick: tickHigh * 256 + tickLow,
     stepIndex,
-    frames: frames.slice(repeated),
+    frames,
     extensions,
-    repeats,
+    repeats: repeats > 0 ? { stride: ((said >> 3) & 3) + 1, lag: said & 7, frames: repeated } : undefined,
     still: kind === Kind.STILL,
   };
 }
 
-/** The repeats' ticks relative to the message's first tick: negative, the oldest first. */
+/** The repeats' ticks relative to the message's first tick: negative, the newest first. */
 export function repeatedTicks({ stride, lag, frames }: Repeats): number[] {
-  return frames.map((_, i) => -(stride * (frames.length - 1 - i) + 1 + LAG_TICKS * lag));
+  return frames.map((_, i) => -(1 + LAG_TICKS * lag + stride * i));
 }
 
 /** Return the message's bytes. Throws `RangeError` for fields that do not fit. */
@@ -86,11 +81,12 @@ export function serializeMessage(message: CoefficientMessage, tables: Tables): U
   check(isBelow(stepIndex, STEPS), `step index ${stepIndex}`);
   check(frames.length >= 1 && frames.length <= MAX_FRAMES, `${frames.length} frames`);
   check(!message.still || (frames.length === 1 && !repeats), "a still face of several frames");
-  const all = [...(repeats?.frames ?? []).map((values) => ({ tracked: true, values })), ...frames];
+  check(!repeats || frames[0]!.tracked, "repeats behind a frame that is not tracked");
+  const repeated = repeats?.frames ?? [];
+  check(repeated.every((values) => isFrame(values)), "a repeat");
   let before = new Int16Array(COEFFICIENTS);
-  for (const { tracked, values } of all) {
-    check(values.length === COEFFICIENTS, `${values.length} values`);
-    check(values.every((v) => Math.abs(v) <= MAX_VALUE), "a value");
+  for (const { tracked, values } of frames) {
+    check(isFrame(values), "a frame");
     check(tracked || values.every((v, k) => v === before[k]), "a frame that is not tracked and does not repeat");
     before = Int16Array.from(values);
   }
@@ -98,7 +94,7 @@ export function serializeMessage(message: CoefficientMessage, tables: Tables): U
   const flags = (extension.length > 0 ? EXTENDED : 0) | (stepIndex << 4) | (frames.length - 1);
   const kind = message.still ? Kind.STILL : repeats ? Kind.OVERLAP : Kind.COEFFICIENTS;
   const head = [(kind << 4) | stream, flags, firstTick >> 8, firstTick & 255, ...serializeRepeats(repeats)];
-  const data = Uint8Array.from([...head, ...extension, ...encodeBody(all, { step: stepIndex, tables })]);
+  const data = Uint8Array.from([...head, ...extension, ...encodeBody(frames, { step: stepIndex, repeated, tables })]);
   check(data.length <= MAX_MESSAGE_BYTES, `a message of ${data.length} bytes`);
   return data;
 }
@@ -136,6 +132,10 @@ function serializeExtensions(extensions: readonly Extension[]): number[] {
   });
   check(entries.length < 256, `${entries.length} bytes of extensions`);
   return entries.length === 0 ? [] : [entries.length, ...entries];
+}
+
+function isFrame(values: Int16Array): boolean {
+  return values.length === COEFFICIENTS && values.every((v) => Math.abs(v) <= MAX_VALUE);
 }
 
 function isBelow(value: number, limit: number): boolean {

@@ -6,7 +6,6 @@ import { test } from "node:test";
 
 import { dequantise, extendTick, MessageDecoder } from "../src/codec.js";
 import { WireError } from "../src/errors.js";
-import type { Frame } from "../src/body.js";
 import { type CoefficientMessage, parseMessage, type Repeats, repeatedTicks, serializeMessage } from "../src/message.js";
 import { RangeDecoder, RangeEncoder } from "../src/range_coder.js";
 import { parseHeader } from "../src/stream_header.js";
@@ -20,7 +19,8 @@ interface Vector {
   step_index: number;
   tracked: number[];
   extensions: [number, string][];
-  values: number[][]; // of the repeats, then of the new frames
+  values: number[][];
+  repeated: number[][];
   still: boolean;
   repeated_ticks: number[];
   refused?: true; // then only name and hex are there
@@ -49,18 +49,17 @@ function fieldsOf(vector: Vector): CoefficientMessage {
     stream: vector.stream,
     firstTick: vector.first_tick,
     stepIndex: vector.step_index,
-    frames: frames.slice(vector.repeated_ticks.length),
+    frames,
     extensions: vector.extensions.map(([type, hex]) => ({ type, data: bytes(hex) })),
-    repeats: repeatsOf(vector, frames),
+    repeats: repeatsOf(vector),
     still: vector.still,
   };
 }
 
-function repeatsOf({ repeated_ticks: ticks }: Vector, frames: Frame[]): Repeats | undefined {
+function repeatsOf({ repeated_ticks: ticks, repeated }: Vector): Repeats | undefined {
   if (ticks.length === 0) return undefined;
-  const last = -ticks.at(-1)!;
-  const stride = ticks.length > 1 ? ticks[1]! - ticks[0]! : 2; // that of a single one is nowhere to be seen
-  return { stride, lag: (last - 1) / 6, frames: frames.slice(0, ticks.length).map(({ values }) => values) };
+  const stride = ticks.length > 1 ? ticks[0]! - ticks[1]! : 2; // that of a single one is nowhere to be seen
+  return { stride, lag: (-ticks[0]! - 1) / 6, frames: repeated.map((values) => Int16Array.from(values)) };
 }
 
 /** A seeded generator: mulberry32. */
