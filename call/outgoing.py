@@ -1,6 +1,7 @@
 """What goes out of our face: frames to the ladder and the gate, messages to their carrier, the avatar on offer."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -11,6 +12,7 @@ from mien.call.carrier_cadence import REPEATING_RIDE_KBPS, RIDE_KBPS
 from mien.call.carriers import Carriers
 from mien.call.ladder import Decision, Ladder, LadderSettings
 from mien.call.peer import CONTROL, Peer
+from mien.call.rate_plan import Plan
 from mien.call.redundancy import Redundancy
 from mien.call.source_worker import SenderSettings, SourceListener, SourceWorker, TrackedFrame
 from mien.call.statistics import RungChange
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAX_STAMPS: Final = 900  # half a minute of ticks
 MAX_CHANGES: Final = 1000
+USUAL_TICKS_PER_S: Final = 30.0
 RIDE_FRAMES: Final = 2  # of a message in a packet of voice, as a rule
 
 
@@ -48,6 +51,9 @@ class OutgoingFace:
         self._gate = gate
         self._carriers = carriers
         self._batch_frames: int | None = None  # frames of a message that takes the data channel; None: 200 ms
+        self._batch_is_fixed = False
+        self._plan: Plan | None = None
+        self._tick_rate = USUAL_TICKS_PER_S
         self._redundancy = Redundancy()
         self._challenge = challenge
         self._tell = tell
@@ -64,9 +70,16 @@ class OutgoingFace:
         self.frames = 0
         self.cpu_us = 0
 
-    def offer_avatar(self, avatar: AvatarAssembler, signer: Signer | None, *, kbps: float) -> AvatarOffer:
-        """Offer the avatar; the caller runs the returned transfer."""
-        self.offer = AvatarOffer(avatar, signer, self._peer, kbps=kbps)
+    def offer_avatar(
+        self,
+        avatar: AvatarAssembler,
+        signer: Signer | None,
+        *,
+        kbps: float,
+        spare_kbps: Callable[[], float] = lambda: math.inf,
+    ) -> AvatarOffer:
+        """Offer the avatar; the caller runs the returned transfer, at `kbps`, and later no faster than is spare."""
+        self.offer = AvatarOffer(avatar, signer, self._peer, kbps=kbps, spare_kbps=spare_kbps)
         self.offer.open(self._challenge)
         return self.offer
 
@@ -86,7 +99,8 @@ class OutgoingFace:
         self._worker = SourceWorker(
             source, tracker, avatar.avatar if avatar else None, listener, settings=sender
         )
-        self._batch_frames = sender.frames_per_message
+        self._batch_frames = sender.frames_per_message or self._batch_frames
+        self._batch_is_fixed = sender.frames_per_message is not None
         self._worker.start()
         if avatar is not None:
             self._carriers.carry(self, clock.now_us())
@@ -138,7 +152,10 @@ class OutgoingFace:
     def on_stream(self, header: StreamHeader) -> None:
         """Our stream begins."""
         self.header = header
+        self._tick_rate = float(header.tick_rate)
         self._batch_frames = self._batch_frames or frames_per_batch(header)
+        if self._plan is not None:
+            self.pace(self._plan)
         self._peer.send(CONTROL, StreamStart.of(header).serialize())
 
     def on_frame(self, frame: TrackedFrame) -> None:
@@ -164,12 +181,25 @@ class OutgoingFace:
         if self._ladder is not None:
             self._apply(self._ladder.advance(now_us))
 
+    def pace(self, plan: Plan) -> None:
+        """Code and send as a plan says, from the next message on."""
+        self._plan = plan
+        if self._worker is not None:
+            self._worker.set_quality(plan.quality)
+        if plan.carrier is Carrier.DATACHANNEL and not self._batch_is_fixed:
+            frames = round(plan.gap_ms * self._tick_rate / 1000)
+            self._batch_frames = max(1, min(frames, MAX_FRAMES_PER_MESSAGE))
+        self.use_carrier(self._carriers.current)
+
     def repeat(self, redundancy: Redundancy) -> None:
         """Let messages repeat what earlier ones said, as far as the other side reports losses."""
         self._redundancy = redundancy
-        self._carriers.allowance.kbps = REPEATING_RIDE_KBPS if redundancy.copies else RIDE_KBPS
+        usual_kbps = REPEATING_RIDE_KBPS if redundancy.copies else RIDE_KBPS
+        rides = self._plan is not None and self._plan.carrier is Carrier.AUDIO
+        self._carriers.allowance.kbps = self._plan.ride_kbps if self._plan and rides else usual_kbps
         if self._worker is not None:
-            span = RIDE_FRAMES if self._carriers.current is Carrier.AUDIO else None
+            ride_frames = self._plan.frames if self._plan and rides else RIDE_FRAMES
+            span = ride_frames if self._carriers.current is Carrier.AUDIO else None
             self._worker.set_repeats(redundancy.copies, redundancy.lag, span=span)
 
     def show(self) -> None:
