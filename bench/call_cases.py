@@ -72,9 +72,7 @@ def all_cases() -> tuple[Case, ...]:
         cases += [_speech(kbps, frame_ms, limit, carrier) for kbps, frame_ms, limit in VOICES]
         on = f"on {carrier}"
         cases.append(_case(f"speech with pauses {on}", Role(Voice.PAUSES), carrier))
-        cases.append(
-            _case(f"one speaks, one listens {on}", Role(Voice.SPEECH), carrier, other=Role(Voice.LISTENS))
-        )
+        cases.append(_case(f"monologue {on}", Role(Voice.SPEECH), carrier, other=Role(Voice.LISTENS)))
         muted = (Limit("total_kbps", MUTED_KBPS),) if carrier is CarrierWish.AUDIO else ()
         cases.append(_case(f"both muted {on}", Role(Voice.MUTED), carrier, limits=muted))
     face = Role(Voice.NONE)

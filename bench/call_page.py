@@ -7,12 +7,14 @@ from typing import Final
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from mien.bench.call_cases import Voice
 from mien.bench.call_rows import Measured, Verdict, shown_rows
 from mien.bench.provenance import provenance
 from mien.bench.report_page import Code, ReportPage
 from mien.call.wire_tariff import ASSUMPTIONS
 from mien.protocol.errors import MienError
 
+MISSING: Final = 0.05  # of what was to be sent: a machine that leaves out more is too slow
 TITLE: Final = "What a whole call costs"
 SUBTITLE: Final = "kbps on the wire, sent by one side, all headers counted"
 COLOURS: Final = {
@@ -24,6 +26,7 @@ COLOURS: Final = {
     "control": "#4a6fa5",
     "other": "#9aa5b1",
 }
+ROLES: Final = {Voice.SPEECH.value: "speaker", Voice.LISTENS.value: "listener"}
 NAMES: Final = {
     "total_kbps": "all",
     "on_top_kbps": "on top",
@@ -35,15 +38,16 @@ NAMES: Final = {
 
 def call_tables(rows: Sequence[Measured]) -> tuple[Table, Table]:
     """Return two tables for a terminal of 110 columns: the figures, and what came of the limits."""
-    table = Table(title=f"{TITLE}: {SUBTITLE}", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"{TITLE}: {SUBTITLE}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
     table.add_column("case", no_wrap=True)
-    for name in (*COLOURS, "all", "on top", "pkts/s", "capture"):
+    causes = [n for n in COLOURS if n != "other" or any(row.other_kbps for row in rows)]
+    for name in (*causes, "all", "on top", "pkts/s", "capture"):
         table.add_column(name, justify="right")
     limits = Table(title="limits, kbps unless it says otherwise", title_justify="left", box=SIMPLE_HEAD)
     for name in ("case", "what", "measured", "limit"):
         limits.add_column(name, justify="right" if name in ("measured", "limit") else "left")
     for row in shown_rows(list(rows)):
-        cells = [f"{getattr(row, f'{name}_kbps'):.2f}" for name in COLOURS]
+        cells = [f"{getattr(row, f'{name}_kbps'):.2f}" for name in causes]
         cells += [f"{row.total_kbps:.2f}", _optional(row.on_top_kbps, "{:+.2f}"), f"{row.packets_per_s:.1f}"]
         table.add_row(title_of(row), *cells, _optional(row.capture_percent, "{:+.2f}%"))
         for v in row.verdicts:
@@ -54,7 +58,7 @@ def call_tables(rows: Sequence[Measured]) -> tuple[Table, Table]:
 
 def title_of(row: Measured) -> str:
     """Return what to call a row: the case, and the side where the two differ."""
-    return row.case if row.both_alike else f"{row.case}: who {_does(row)}"
+    return row.case if row.both_alike else f"{row.case}, {ROLES.get(row.voice, row.voice)}"
 
 
 def limits_text(verdicts: Sequence[Verdict]) -> str:
@@ -72,13 +76,22 @@ def astray_note(rows: Sequence[Measured]) -> str:
 
 def left_out_note(rows: Sequence[Measured]) -> str:
     """Return a warning where this machine was too slow for the calls, or nothing."""
-    slow = [r for r in rows if r.face and r.frames_left_out > 0.05 * r.frames_per_s * r.seconds]
+    slow = [r for r in rows if _frames_lack(r) or _packets_lack(r)]
     if not slow:
         return ""
     return (
-        f"This machine was too slow in {len(slow)} of {len(rows)} rows (more than 5 % of the frames were left out): "
-        "their faces cost less than they should. Give --at-once 1."
+        f"This machine was too slow in {len(slow)} of {len(rows)} rows: more than 5 % of the frames or of the packets of "
+        "voice are missing, so that they cost less than they should. Give --at-once 1."
     )
+
+
+def _frames_lack(row: Measured) -> bool:
+    return row.face and row.frames_left_out > MISSING * (row.frames_left_out + row.frames_per_s * row.seconds)
+
+
+def _packets_lack(row: Measured) -> bool:
+    due = 1000 / row.frame_ms if row.voice == Voice.SPEECH else 0.0
+    return row.voice_packets_per_s < (1 - MISSING) * due
 
 
 def draw_call_plot(rows: Sequence[Measured], path: Path) -> None:
@@ -153,10 +166,6 @@ def write_call_page(rows: Sequence[Measured], folder: Path, note: str) -> None:
     )
     page.text(", ".join(f"{name} {value}" for name, value in provenance().items()))
     page.write(folder / "call.html")
-
-
-def _does(row: Measured) -> str:
-    return {"speech": "speaks", "listens": "listens"}.get(row.voice, row.voice)
 
 
 def _optional(value: float | None, form: str) -> str:

@@ -62,6 +62,7 @@ class Measured:
     payload_kbps: float
     packets_per_s: float
     extra_packets_per_s: float
+    voice_packets_per_s: float
     on_top_kbps: float | None
     ipv6_kbps: float
     turn_kbps: float
@@ -124,6 +125,7 @@ def _figures(result: SideResult, without_face: SideResult | None) -> dict[str, f
     figures["payload_kbps"] = result.payload_kbps
     figures["packets_per_s"] = result.packets_per_s()
     figures["extra_packets_per_s"] = result.packets_per_s(Cause.COEFFICIENTS)
+    figures["voice_packets_per_s"] = result.packets_per_s(Cause.AUDIO)
     figures["ipv6_kbps"] = result.elsewhere.ipv6_kbps
     figures["turn_kbps"] = result.elsewhere.turn_kbps
     if without_face is not None:

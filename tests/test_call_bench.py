@@ -207,7 +207,7 @@ def test_the_dearer_side_is_shown_where_both_do_the_same() -> None:
     assert title_of(other) == "spoken"
     unlike = [replace(r, both_alike=False) for r in (one, other)]
     assert shown_rows(unlike) == unlike
-    assert title_of(replace(one, both_alike=False, voice="listens")) == "spoken: who listens"
+    assert title_of(replace(one, both_alike=False, voice="listens")) == "spoken, listener"
 
 
 def test_reports(tmp_path: Path) -> None:
@@ -230,8 +230,11 @@ def test_a_face_on_the_wrong_way_is_told() -> None:
 
 def test_a_slow_machine_is_told() -> None:
     row = rows()[0]
-    assert left_out_note([row]) == ""
-    assert "too slow in 1 of 1 rows" in left_out_note([replace(row, frames_left_out=40)])
+    assert row.voice_packets_per_s == 10.0
+    right = replace(row, frame_ms=100)
+    assert left_out_note([right]) == ""
+    assert "too slow in 1 of 1 rows" in left_out_note([row])  # 60 ms of voice a packet would make 16.7
+    assert "too slow in 1 of 2 rows" in left_out_note([right, replace(right, frames_left_out=40)])
 
 
 def test_cases_are_complete() -> None:
