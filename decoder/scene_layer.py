@@ -16,6 +16,7 @@ two corrections both are carried and mixed, so nothing jumps ten times a second.
 from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 import cv2
@@ -46,7 +47,7 @@ FRESH: Final = 0.3  # share of a new correction, the rest being what was there b
 STALE: Final = (1.0, 5.0)  # by so much less wrong than what was there before: begins to count alone; does
 MAX_LIGHT: Final = 60.0
 MAX_FLOW: Final = 24.0
-MESH_SHARE: Final = 2  # the mesh's motion is measured on a grid so many times coarser
+MESH_SHARE: Final = 4  # the mesh's motion is measured on a grid so many times coarser
 KEPT: Final = 4  # corrections
 # A picture that old (ticks) begins to be forgotten; is forgotten.
 FORGOTTEN_S: Final = (0.6, 1.6)
@@ -110,7 +111,9 @@ class SceneLayer:
             self._grid = (seen.shape[1], seen.shape[0])
         small = np.asarray(cv2.resize(drawn, self._grid, interpolation=cv2.INTER_AREA), np.uint8)
         placed = self._on_grid(positions)
-        before = self._carried(self._corrections[-1], placed) if self._corrections else None
+        before = None
+        if self._corrections:
+            before = carried(self._corrections[-1], MeshNow(placed, self._grid))
         correction = self._measured(picture.tick, seen, small, placed, before, face=picture.face)
         self._corrections = [*self._corrections[1 - KEPT :], correction]
 
@@ -122,7 +125,8 @@ class SceneLayer:
         if not around or self._grid is None:
             return drawn
         placed = self._on_grid(positions)
-        fields = sum((share * self._carried(c, placed) for c, share in around), np.float32(0))
+        under = MeshNow(placed, self._grid)
+        fields = sum((share * carried(c, under) for c, share in around), np.float32(0))
         outside = outside_face(placed, self._grid)
         strength = self._strength(position)
         fields = np.asarray(fields, np.float32)
@@ -169,11 +173,6 @@ class SceneLayer:
         grid = self._grid or (1, 1)
         scale = grid[0] / self._size[0], grid[1] / self._size[1], 1.0
         return np.asarray(positions * np.array(scale), np.float32)
-
-    def _carried(self, correction: Correction, positions: Floats) -> Floats:
-        """Return a correction's fields where the mesh now has them."""
-        assert self._grid is not None
-        return remapped(correction.fields(), mesh_motion(positions, correction.positions, self._grid))
 
     def _measured(
         self,
@@ -229,18 +228,18 @@ def composed(drawn: NDArray[np.uint8], fields: Floats) -> NDArray[np.uint8]:
     """Return a drawn picture moved, lit and painted over by fields [gh, gw, 9] (see `Correction.fields`)."""
     height, width = drawn.shape[:2]
     gh, gw = fields.shape[:2]
-    large = np.asarray(
-        cv2.resize(fields[..., :6], (width, height), interpolation=cv2.INTER_LINEAR), np.float32
-    )
-    picture = np.asarray(
-        cv2.resize(fields[..., 6:], (width, height), interpolation=cv2.INTER_CUBIC), np.float32
-    )
-    step = np.array([width / gw, height / gh], np.float32)
+    size = width, height
+    flow = np.ascontiguousarray(fields[..., :2]) * np.array([width / gw, height / gh], np.float32)
+    at = cv2.add(indices(width, height), cv2.resize(flow, size))
     # Cubic, because linear sampling would soften what was sharp.
-    moved = shifted(drawn, np.asarray(large[..., :2] * step, np.float32), cv2.INTER_CUBIC).astype(np.float32)
-    lit = moved + large[..., 2:5]
-    out = lit + (picture - lit) * large[..., 5:6]
-    return np.asarray(np.rint(np.clip(out, 0, 255)), np.uint8)
+    x, y = cv2.split(at)
+    moved = cv2.remap(drawn, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    light = cv2.resize(np.rint(fields[..., 2:5]).astype(np.int16), size)
+    lit = cv2.add(moved, light, dtype=cv2.CV_8U)
+    share = cv2.resize(np.ascontiguousarray(fields[..., 5]), size)
+    small = np.clip(np.rint(fields[..., 6:]), 0, 255).astype(np.uint8)
+    picture = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.blendLinear(lit, picture, 1 - share, share), np.uint8)
 
 
 def slow_light(
@@ -286,16 +285,31 @@ def face_mask(positions: Floats, grid: tuple[int, int], growth: float) -> Floats
     return np.asarray(mask, np.float32) / np.float32(255)
 
 
-def mesh_motion(now: Floats, then: Floats, grid: tuple[int, int]) -> Floats:
-    """Return where each place of the grid, under the mesh as it is now, was then: float32 [gh, gw, 2], array indices."""
-    width, height = max(2, grid[0] // MESH_SHARE), max(2, grid[1] // MESH_SHARE)
-    scale = np.array([width / grid[0], height / grid[1], 1.0])
-    pixel, triangle, corner = visible_pixels((now * scale).astype(np.float32), width, height)
-    apart = (then - now)[mesh_triangles().all[triangle].astype(np.intp), :2]
-    motion = np.zeros((width * height, 2), np.float32)
-    motion[pixel] = np.einsum("pc,pcd->pd", corner, apart)
-    large = cv2.resize(motion.reshape(height, width, 2), grid, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(indices(*grid) + large, np.float32)
+class MeshNow:
+    """Which triangle of the mesh each place of the grid lies in now; found once, asked for several instants."""
+
+    def __init__(self, positions: Floats, grid: tuple[int, int]) -> None:
+        self._grid = grid
+        self._size = max(2, grid[0] // MESH_SHARE), max(2, grid[1] // MESH_SHARE)
+        scale = np.array([self._size[0] / grid[0], self._size[1] / grid[1], 1.0])
+        self._positions = positions
+        pixel, triangle, corner = visible_pixels((positions * scale).astype(np.float32), *self._size)
+        self._pixel, self._corner = pixel, corner
+        self._vertices = mesh_triangles().all[triangle].astype(np.intp)
+
+    def was_at(self, then: Floats) -> Floats:
+        """Return where each place was when the mesh was `then`: float32 [gh, gw, 2], array indices."""
+        apart = (then - self._positions)[self._vertices, :2]
+        width, height = self._size
+        motion = np.zeros((width * height, 2), np.float32)
+        motion[self._pixel] = np.einsum("pc,pcd->pd", self._corner, apart)
+        large = cv2.resize(motion.reshape(height, width, 2), self._grid)
+        return np.asarray(indices(*self._grid) + large, np.float32)
+
+
+def carried(correction: Correction, now: MeshNow) -> Floats:
+    """Return a correction's fields where the mesh now has them."""
+    return remapped(correction.fields(), now.was_at(correction.positions))
 
 
 def remapped(values: NDArray[np.generic], at: Floats, how: int = cv2.INTER_LINEAR) -> NDArray[np.float32]:
@@ -315,10 +329,13 @@ def shifted(values: NDArray[np.generic], flow: Floats, how: int = cv2.INTER_LINE
     return remapped(values, np.asarray(indices(width, height) + flow, np.float32), how)
 
 
+@lru_cache(maxsize=8)
 def indices(width: int, height: int) -> Floats:
     """Return float32 [height, width, 2]: column and row of each place."""
     rows, columns = np.mgrid[:height, :width]
-    return np.stack([columns, rows], 2).astype(np.float32)
+    out = np.stack([columns, rows], 2).astype(np.float32)
+    out.setflags(write=False)
+    return out
 
 
 def grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
