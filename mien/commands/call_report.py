@@ -1,8 +1,11 @@
 """The table that `mien call` prints when it is over."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 
+from mien.call.carriers import CarrierCounts
 from mien.call.statistics import (
     CallStatistics,
     RungChange,
@@ -82,6 +85,8 @@ def quality_table(statistics: CallStatistics) -> Table:
             "lost messages",
             f"{received.lost} here ({received.late_ticks} frames late), {sent.reported_lost} over there",
         ),
+        ("our face took", _carriers(sent.by_carrier)),
+        ("their face took", _carriers(received.by_carrier)),
         (
             "bad messages",
             (
@@ -100,6 +105,16 @@ def quality_table(statistics: CallStatistics) -> Table:
     for name, value in rows:
         table.add_row(name, value)
     return table
+
+
+def _carriers(by_carrier: Mapping[str, CarrierCounts]) -> str:
+    names = {"audio": "voice packets", "datachannel": "the data channel"}
+    used = [
+        f"{names.get(name, name)}: {counts.messages} messages, {counts.message_bytes / 1000:.1f} kB"
+        for name, counts in by_carrier.items()
+        if counts.messages
+    ]
+    return "; ".join(used) or "nothing"
 
 
 def _add_row(table: Table, name: str, sent: Flow, received: Flow, elapsed_us: int) -> None:
