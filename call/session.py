@@ -72,7 +72,7 @@ class CallSession:
             hooks=hooks or CallHooks(),
             avatar=_own_avatar(me.avatar),
             cache=AvatarCache(settings.cache_folder) if settings.cache_folder else None,
-            view=FaceView(settings.view, on_fault=self.on_fault, on_unusable=self._on_unusable),
+            view=FaceView(settings.face_view, on_fault=self.on_fault, on_unusable=self._on_unusable),
             course=Course(self._on_end),
             liveness=Liveness(clock.now_us()),
             carriers=Carriers(

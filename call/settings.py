@@ -1,8 +1,9 @@
 """What a call is made of and may do."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import av
 
@@ -13,10 +14,13 @@ from mien.call.ladder import LadderSettings
 from mien.call.opus import VoiceSettings
 from mien.call.peer import Addresses, IceServer
 from mien.call.source_worker import SenderSettings, TrackedFrame
+from mien.decoder.playout import PlayoutSettings
 from mien.encoder.capture import Source
 from mien.encoder.tracker import Tracker
 from mien.protocol.avatar import Signer
 from mien.protocol.quantizer import Quality
+
+MOST_DELAY_WITH_VOICE_US: Final = 450_000  # of a face, from its stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,13 @@ class CallSettings:
     transfer_kbps: float = 17.0
     connect_s: float = 20.0
     hang_up_at_end: bool = True  # when the input ends
+
+    @property
+    def face_view(self) -> ViewSettings:
+        """The view, whose face waits no longer than a voice that goes with it can."""
+        if self.view.playout is not None or not self.audio:
+            return self.view
+        return replace(self.view, playout=PlayoutSettings(most_delay_us=MOST_DELAY_WITH_VOICE_US))
 
 
 @dataclass(frozen=True, slots=True)
