@@ -147,6 +147,67 @@ def test_speech_is_told_from_its_pauses() -> None:
         activity.hear(np.zeros(100, np.int16))
 
 
+def test_voices_behind_the_voice_are_not_sent() -> None:
+    """Somebody talks, and 32 dB below others do: in the pauses they are heard by the detector, and not sent."""
+    near = speech(3.0).astype(float)
+    others = np.roll(speech(3.0), 40_000) * 10 ** (-32 / 20)
+    activity, sent = VoiceActivity(), []
+    for _ in range(2):
+        for sound in (near, np.zeros(len(near))):
+            mixed = (sound + others).astype(np.int16)
+            sent += [activity.hear(mixed[at : at + 2880]) for at in range(0, len(mixed) - 2879, 2880)]
+    seconds = np.array(sent).reshape(4, -1)  # speech, pause, speech, pause
+    assert seconds[0].all() and seconds[2][1:].all()
+    held = HOLD_MS // 60 + 1
+    assert not seconds[1][held:].any() and not seconds[3][held:].any()
+
+
+def test_steady_noise_is_not_sent_and_word_ends_are() -> None:
+    """Noise 10 dB below the voice; every word fades over 0.15 s."""
+    random = np.random.default_rng(2)
+    word = speech(0.6).astype(float)
+    word[-7200:] *= np.linspace(1, 0, 7200) ** 2
+    level = np.sqrt(np.square(word).mean())
+    sound = np.concatenate([np.concatenate([word, np.zeros(2 * RATE_HZ - len(word))]) for _ in range(6)])
+    sound += random.normal(0, level * 10**-0.5, len(sound))
+    activity = VoiceActivity()
+    sent = np.array(
+        [activity.hear(sound[at : at + 960].astype(np.int16)) for at in range(0, len(sound) - 959, 960)]
+    )
+    by_word = sent[: 6 * 100].reshape(6, 100)[2:]  # 20 ms each; the noise is known after the first
+    assert by_word[:, 3:30].all()
+    assert by_word[:, 55:].mean() < 0.05
+
+
+def test_what_is_heard_in_a_pause_neither_fades_nor_buzzes() -> None:
+    """Comfort noise is libopus' own: the level of the background over 2 s, and nothing that repeats."""
+    random = np.random.default_rng(4)
+    sound = np.concatenate([speech(2.0), np.zeros(RATE_HZ // 2, np.int16)]) + random.normal(0, 150, 120_000)
+    for kbps in (8, 12, 24):
+        decoder = OpusDecoder()
+        for packet in encode(sound.astype(np.int16), VoiceSettings(kbps, 60)):
+            last = decoder.decode(packet)
+        heard = np.concatenate([decoder.fill() for _ in range(100)]).astype(float)
+        levels = 10 * np.log10(np.square(heard).reshape(-1, 9600).mean(1))  # of 0.2 s each
+        assert np.ptp(levels) < 3
+        assert abs(levels.mean() - 10 * np.log10(np.square(last, dtype=float).mean())) < 6
+        spectrum = np.abs(np.fft.rfft(heard, 2 * len(heard))) ** 2
+        likeness_to_itself = np.fft.irfft(spectrum)[: len(heard) // 2]
+        assert likeness_to_itself[480:].max() < 0.25 * likeness_to_itself[0]  # from 10 ms on
+
+
+def test_a_packet_lost_in_a_loud_vowel_fades_into_the_background() -> None:
+    random = np.random.default_rng(4)
+    quiet = random.normal(0, 100, 48_000)
+    sound = np.concatenate([quiet, speech(1.5) + random.normal(0, 100, 72_000)]).astype(np.int16)
+    decoder = OpusDecoder()
+    for packet in encode(sound, VoiceSettings()):
+        decoder.decode(packet)
+    heard = np.concatenate([decoder.fill() for _ in range(50)]).astype(float)
+    levels = 10 * np.log10(np.square(heard).reshape(-1, 2400).mean(1))  # of 50 ms each
+    assert (levels[6:] < 45).all() and (levels[6:] > 25).all()  # the background is 40 dB
+
+
 def pieces(sound: NDArray[np.int16], coder: VoiceCoder, *, size: int = 960) -> list[VoicePacket]:
     return [p for at in range(0, len(sound), size) for p in coder.push(sound[at : at + size], at)]
 
