@@ -12,7 +12,7 @@ from mien.encoder.tick_clock import TickClock
 from mien.encoder.tracker import Tracking
 from mien.protocol.codec import MessageEncoder
 from mien.protocol.quantizer import Quality
-from mien.protocol.repeats import MAX_LAG, MAX_REPEATS, REPEAT_STRIDE, Repeats
+from mien.protocol.repeats import LAG_TICKS, MAX_LAG, MAX_REPEATS, REPEAT_STRIDE, Repeats
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 
@@ -92,15 +92,16 @@ class FaceSender:
     def set_repeats(self, copies: int, lag: int = 0, *, span: int | None = None) -> None:
         """Repeat in each message what some before it said, coarsely: worth its bits where packets get lost.
 
-        `copies`: how often every frame comes again; 0 for never. `lag`: so many fifths of a second are passed over,
-        for losses in bursts. `span`: the frames of a message where a carrier cuts them; None: as many as complete
-        one. What the other side shows is delayed by as much as the repeats reach back.
+        `copies`: how often every frame comes again; 0 for never. `lag`: so many messages are passed over, for losses
+        in bursts. `span`: the frames of a message where a carrier cuts them; None: as many as complete one. What
+        the other side shows is delayed by as much as the repeats reach back.
         """
         if copies == 0:
             self._encoder.repeats = None
             return
-        count = round(copies * (span or self._encoder.frames_per_message) / REPEAT_STRIDE)
-        self._encoder.repeats = Repeats(max(1, min(count, MAX_REPEATS)), lag=min(lag, MAX_LAG))
+        frames = span or self._encoder.frames_per_message
+        count = max(1, min(round(copies * frames / REPEAT_STRIDE), MAX_REPEATS))
+        self._encoder.repeats = Repeats(count, lag=min(round(lag * frames / LAG_TICKS), MAX_LAG))
 
     def cut(self) -> bytes | None:
         """Finish the message that was begun, for a carrier that decides when one leaves.
