@@ -143,7 +143,7 @@ def redundancy_for(wanted: str, carriage: Carriage, pattern: LossPattern) -> Red
     bursts = pattern.kind == "bursts"
     if carriage is DATA_CHANNEL:
         return Redundancy(copies=1, lag=4 if bursts else 0)
-    return Redundancy(copies=2, lag=3 if bursts else 0)
+    return Redundancy(copies=2, lag=1 if bursts else 0)
 
 
 def _carriages(wanted: str) -> tuple[Carriage, ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mien.encoder.tick_clock import TickClock
 from mien.encoder.tracker import Tracking
-from mien.protocol.codec import MessageEncoder
+from mien.protocol.codec import MessageEncoder, frames_per_batch
 from mien.protocol.quantizer import Quality
 from mien.protocol.repeats import LAG_TICKS, MAX_LAG, MAX_REPEATS, REPEAT_STRIDE, Repeats
 from mien.protocol.state import FaceState
@@ -66,6 +66,7 @@ class FaceSender:
         self._fitter = fitter
         self._clock = TickClock(header.tick_rate, source_rate=source_rate)
         self._encoder = MessageEncoder(header, quality=quality, frames_per_message=frames_per_message)
+        self._lag_ticks = frames_per_batch(header)
         self._last_tick: int | None = None
         self._last_state = FaceState.neutral()
         self._frame_tick: int | None = None
@@ -92,8 +93,8 @@ class FaceSender:
     def set_repeats(self, copies: int, lag: int = 0, *, span: int | None = None) -> None:
         """Repeat in each message what some before it said, coarsely: worth its bits where packets get lost.
 
-        `copies`: how often every frame comes again; 0 for never. `lag`: so many messages are passed over, for losses
-        in bursts. `span`: the frames of a message where a carrier cuts them; None: as many as complete one. What
+        `copies`: how often every frame comes again; 0 for never. `lag`: so many fifths of a second are passed over,
+        for losses in bursts. `span`: the frames of a message where a carrier cuts them; None: as many as complete one. What
         the other side shows is delayed by as much as the repeats reach back.
         """
         if copies == 0:
@@ -101,7 +102,7 @@ class FaceSender:
             return
         frames = span or self._encoder.frames_per_message
         count = max(1, min(round(copies * frames / REPEAT_STRIDE), MAX_REPEATS))
-        self._encoder.repeats = Repeats(count, lag=min(round(lag * frames / LAG_TICKS), MAX_LAG))
+        self._encoder.repeats = Repeats(count, lag=min(round(lag * self._lag_ticks / LAG_TICKS), MAX_LAG))
 
     def cut(self) -> bytes | None:
         """Finish the message that was begun, for a carrier that decides when one leaves.
