@@ -35,7 +35,7 @@ are more than two cores can do; what crosses the wire is the same.
 """
 DEFAULT_SECONDS: Final = 20.0
 MAX_SECONDS: Final = 600.0
-AT_ONCE: Final = 2
+AT_ONCE: Final = 3
 MAX_AT_ONCE: Final = 8
 TABLE_COLUMNS: Final = 132  # where nobody says how wide the paper is
 
