@@ -62,6 +62,7 @@ class ShownPicture:
     rung: Rung
     avatar: bool
     offset_us: int | None = None
+    wants_scene_refresh: bool = False  # scene messages come, and nothing can be made of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,9 @@ class ViewCounts:
     """What came and what became of it."""
 
     messages: int = 0
+    scene_messages: int = 0
+    scene_bytes: int = 0
+    scene_pictures: int = 0
     malformed: int = 0
     late: int = 0
     pictures: int = 0
@@ -233,19 +237,29 @@ class _Worker:
         now_us = max(clock.now_us(), self._last_us + 1)
         self._last_us = now_us
         shown = self.receiver.show(now_us)
-        rgb = self._stage.draw(shown, now_us=now_us, video=self._video_picture(video, now_us))
+        for scene in self.receiver.take_scene():
+            self._stage.add_scene(scene)
+        rgb = self._stage.draw(
+            shown, now_us=now_us, video=self._video_picture(video, now_us), known=self.receiver.known
+        )
         if self._video is None:  # a log holds no camera pictures, so no replay could repeat this one
             self.receiver.on_picture(rgb, now_us=now_us)
         self._pictures += 1
         composited_us = clock.now_us()
         self._write(rgb, now_us)
         offset_us = self.receiver.offset_us
-        return ShownPicture(rgb, shown, now_us, composited_us, self._rung, self._stage.has_avatar, offset_us)
+        return ShownPicture(
+            rgb, shown, now_us, composited_us, self._rung, self._stage.has_avatar, offset_us,
+            wants_scene_refresh=self.receiver.wants_scene_refresh,
+        )  # fmt: skip
 
     def counts(self) -> ViewCounts:
         counts, playout = self.receiver.counts, self.receiver.playout_counts
         return ViewCounts(
             messages=counts.messages,
+            scene_messages=counts.scene_messages,
+            scene_bytes=counts.scene_bytes,
+            scene_pictures=counts.scene_pictures,
             malformed=counts.bad_messages,
             late=playout.late_ticks,
             pictures=self._pictures,

@@ -91,7 +91,10 @@ class ShownAgain:
         if record.state_crc is not None:
             self.agreement.states += 1
             self.agreement.states_equal += shown.checksum() == record.state_crc
-        return Repeated(record.time_us, self._stage.draw(shown, now_us=record.time_us), shown)
+        for picture in self._started().take_scene():
+            self._stage.add_scene(picture)
+        rgb = self._stage.draw(shown, now_us=record.time_us, known=self._started().known)
+        return Repeated(record.time_us, rgb, shown)
 
     def _on_event(self, record: EventRecord) -> None:
         match record.event:

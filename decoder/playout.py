@@ -270,6 +270,10 @@ class Playout:
         self._shown = Shown(self._blended(target.state), target.status, target.tick)
         return self._shown
 
+    def known(self, tick: int) -> FaceState | None:
+        """Return what is buffered for a tick, if anything is; changes nothing."""
+        return self._states.get(tick)
+
     def _insert(self, tick: int, state: FaceState) -> None:
         if tick in self._states:
             self.counts.repeated_ticks += 1

@@ -1,21 +1,28 @@
 """From received messages to the state to draw: decoder, playout and, if asked for, the recorder. Sans I/O."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.decoder.blink import shut_lids
 from mien.decoder.playout import Playout, PlayoutCounts, PlayoutSettings, Shown
+from mien.decoder.scene_decoder import SceneDecoder, ScenePicture
 from mien.models.face_model import FaceModel
 from mien.protocol.codec import MessageDecoder
 from mien.protocol.errors import WireError
 from mien.protocol.log import EventKind, LogWriter
+from mien.protocol.message import Kind, message_kind
+from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 
 logger = logging.getLogger(__name__)
+
+MAX_SCENE_PICTURES: Final = 16  # between two pictures that are shown
 
 
 @dataclass(slots=True)
@@ -25,6 +32,9 @@ class ReceiverCounts:
     messages: int = 0  # good ones
     message_bytes: int = 0
     bad_messages: int = 0  # dropped: not what the format says, or of another stream
+    scene_messages: int = 0
+    scene_bytes: int = 0
+    scene_pictures: int = 0  # that they gave
 
 
 class Receiver:
@@ -78,10 +88,12 @@ class Receiver:
         self.note(EventKind.STREAM, header.serialize(), now_us=now_us)
 
     def on_message(self, data: bytes, arrival_us: int, carrier: int | None = None) -> bool:
-        """Take one coefficient message; return whether it was good. Bad ones are dropped and counted.
+        """Take a coefficient or scene message; return whether it was good. Bad ones are dropped and counted.
 
         `carrier`, a number of `mien.protocol.control.Carrier`, is for the log alone.
         """
+        if message_kind(data) == Kind.SCENE:
+            return self._on_scene(data, arrival_us)
         try:
             batch = self._decoder.decode(data)
         except WireError as error:
@@ -95,6 +107,36 @@ class Receiver:
             self.note(EventKind.CARRIER, bytes([carrier]), now_us=arrival_us)
         self._record(lambda log: log.message(data, time_us=arrival_us))
         self._playout.push(batch, arrival_us=arrival_us)
+        self._scene.note_tick(batch.first_tick)
+        return True
+
+    def known(self, tick: int) -> FaceState | None:
+        """Return the face at a tick that is still to be shown, if it is here; changes nothing."""
+        return self._playout.known(tick)
+
+    @property
+    def wants_scene_refresh(self) -> bool:
+        """Whether scene messages come of which nothing can be made."""
+        return self.counts.scene_messages > 0 and self._scene.wants_refresh
+
+    def take_scene(self) -> list[ScenePicture]:
+        """Return the scene's pictures that have come since the last time."""
+        pictures = list(self._pictures)
+        self._pictures.clear()
+        return pictures
+
+    def _on_scene(self, data: bytes, arrival_us: int) -> bool:
+        try:
+            pictures = self._scene.decode(data)
+        except WireError as error:
+            self.counts.bad_messages += 1
+            logger.debug("dropped a scene message: %s", error)
+            return False
+        self.counts.scene_messages += 1
+        self.counts.scene_bytes += len(data)
+        self.counts.scene_pictures += len(pictures)
+        self._pictures.extend(pictures)
+        self._record(lambda log: log.message(data, time_us=arrival_us))
         return True
 
     def show(self, render_us: int) -> Shown:
@@ -131,6 +173,8 @@ class Receiver:
         self._decoder = MessageDecoder(header)
         self._header = header
         self._playout = Playout(header, self.settings, blink=self._blink)
+        self._scene = SceneDecoder(header.stream)
+        self._pictures: deque[ScenePicture] = deque(maxlen=MAX_SCENE_PICTURES)
 
     def _record(self, write: Callable[[LogWriter], None]) -> None:
         """Write to the log; a disk that is full ends the recording, not the call."""

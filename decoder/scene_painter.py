@@ -20,7 +20,7 @@ from mien.protocol.stream import StreamHeader
 AHEAD_S: Final = Fraction(1, 10)
 MAX_WAITING: Final = 16
 
-StateAt = Callable[[Fraction], FaceState]
+StateAt = Callable[[Fraction], FaceState | None]
 
 
 class ScenePainter:
@@ -37,6 +37,7 @@ class ScenePainter:
             tick_rate=stream.tick_rate,
         )
         self._waiting: deque[ScenePicture] = deque(maxlen=MAX_WAITING)
+        self.plain: NDArray[np.uint8] | None = None  # the latest picture without the scene
 
     @property
     def known_from(self) -> int:
@@ -51,14 +52,23 @@ class ScenePainter:
         """Return whether later pictures can be left for later."""
         return bool(self._waiting) and self._waiting[-1].tick > position + self._ahead
 
-    def render(self, state_at: StateAt, position: Fraction) -> NDArray[np.uint8]:
-        """Return RGB uint8 [height, width, 3] for a position in ticks; `state_at` gives the face at any."""
+    def render(self, state_at: StateAt, position: Fraction, state: FaceState) -> NDArray[np.uint8]:
+        """Return RGB uint8 [height, width, 3] for a position in ticks and its state.
+
+        `state_at` gives the face at others; None where it is not known (any more, or yet): a picture of such a tick
+        waits for its time, and is of no use after it.
+        """
         while self._waiting and self._waiting[0].tick <= position + self._ahead:
+            face = state_at(Fraction(self._waiting[0].tick))
+            if face is None and self._waiting[0].tick > position:
+                break
             picture = self._waiting.popleft()
-            then = self._renderer.pose(state_at(Fraction(picture.tick)))
-            self._layer.add(picture, self._renderer.paint(then), then.positions)
-        now = self._renderer.pose(state_at(position))
-        return self._layer.paint(self._renderer.paint(now), now.positions, position)
+            if face is not None:
+                then = self._renderer.pose(face)
+                self._layer.add(picture, self._renderer.paint(then), then.positions)
+        now = self._renderer.pose(state)
+        self.plain = self._renderer.paint(now)
+        return self._layer.paint(self.plain, now.positions, position)
 
 
 class SceneReplay:
@@ -79,8 +89,8 @@ class SceneReplay:
         self._painter = ScenePainter(self._renderer, self._stream)
         self._decoder = SceneDecoder(self._stream.stream)
 
-    def render(self, state_at: StateAt, position: Fraction) -> NDArray[np.uint8]:
-        """See `ScenePainter.render`."""
+    def render(self, state_at: Callable[[Fraction], FaceState], position: Fraction) -> NDArray[np.uint8]:
+        """Return RGB uint8 [height, width, 3] for a position in ticks; `state_at` gives the face at any."""
         if position < self._painter.known_from:
             self._rewind()
         while not self._painter.reaches(position) and (item := next(self._messages, None)) is not None:
@@ -92,4 +102,4 @@ class SceneReplay:
                 continue  # counted by whoever read the log
             for picture in pictures:
                 self._painter.add(picture)
-        return self._painter.render(state_at, position)
+        return self._painter.render(state_at, position, state_at(position))

@@ -6,7 +6,10 @@ Each has an event for the log, so that a replay that applies the same events at 
 Video itself is never in a log: a replay shows the still where the call showed video.
 """
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar, Final, Self
 
 import numpy as np
@@ -16,11 +19,14 @@ from mien.decoder.compositor import Compositor, Layer
 from mien.decoder.framing import Framing
 from mien.decoder.playout import Shown, Status
 from mien.decoder.renderer import Backend, Renderer
+from mien.decoder.scene_decoder import ScenePicture
+from mien.decoder.scene_painter import ScenePainter
 from mien.models.face_model import FaceModel
 from mien.protocol.avatar import Avatar, AvatarAssembler
 from mien.protocol.control import Rung
 from mien.protocol.errors import WireError
 from mien.protocol.log import EventKind
+from mien.protocol.state import FaceState
 from mien.protocol.stream import MAX_PICTURE_PX, StreamHeader
 
 LAYER_OF_RUNG: Final = {
@@ -38,6 +44,8 @@ STATUS_TEXT: Final = {
 }
 LAYER_MASK_BYTES: Final = 5  # 40 layers, as many as a manifest may name
 BACKENDS: Final[tuple[Backend, ...]] = ("numpy", "gl")
+REMEMBERED: Final = 32  # states that were drawn, for a scene's picture that comes late
+NEAR_TICKS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,9 @@ class Stage:
         self._compositor = Compositor(width, height, test_fixture=False, layer=Layer.STILL)
         self._still: NDArray[np.uint8] | None = None
         self._rung = Rung.STILL
+        self._stream: StreamHeader | None = None
+        self._scene: ScenePainter | None = None
+        self._drawn: deque[tuple[Fraction, FaceState]] = deque(maxlen=REMEMBERED)
 
     @property
     def backend(self) -> Backend:
@@ -167,7 +178,7 @@ class Stage:
             backend=self._wanted,
         )
         self.close()
-        self._renderer = renderer
+        self._renderer, self._stream = renderer, stream
         self._still = None
         self._compositor = Compositor(
             self.width, self.height, test_fixture=avatar.is_test_fixture, layer=self._compositor.layer
@@ -183,14 +194,33 @@ class Stage:
         self._rung = rung
         self._compositor.show(LAYER_OF_RUNG[rung], now_us=now_us)
 
-    def draw(self, shown: Shown, *, now_us: int, video: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """Return RGB uint8 [height, width, 3]. `video`: the newest frame of the other side's camera, any size."""
+    def add_scene(self, picture: ScenePicture) -> None:
+        """Take a picture of the stream's scene layer, for when its time comes."""
+        if self._scene is None and self._renderer is not None and self._stream is not None:
+            self._scene = ScenePainter(self._renderer, self._stream)
+            self._drawn.clear()
+        if self._scene is not None:
+            self._scene.add(picture)
+
+    def draw(
+        self,
+        shown: Shown,
+        *,
+        now_us: int,
+        video: NDArray[np.uint8] | None = None,
+        known: Callable[[int], FaceState | None] = lambda tick: None,
+    ) -> NDArray[np.uint8]:
+        """Return RGB uint8 [height, width, 3].
+
+        `video`: the newest frame of the other side's camera, any size. `known`: the face at a tick that is still to
+        be shown, for scenes (`Receiver.known`).
+        """
         pictures: dict[Layer, NDArray[np.uint8]] = {}
         if self._renderer is not None:
-            pictures[Layer.AVATAR] = self._renderer.render(shown.state)
-            # The last good picture: one of a face that was seen, on the rung that shows it.
+            plain, pictures[Layer.AVATAR] = self._faces(self._renderer, shown, known)
+            # The last good picture: one of a face that was seen, on the rung that shows it. No camera is in it.
             if self._still is None or (shown.status is Status.LIVE and self._rung is Rung.AVATAR):
-                self._still = pictures[Layer.AVATAR].copy()
+                self._still = plain.copy()
             pictures[Layer.STILL] = self._still
         if video is not None:
             pictures[Layer.VIDEO] = video
@@ -199,6 +229,27 @@ class Stage:
 
     def close(self) -> None:
         """Free the renderer."""
+        self._scene = None
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def _faces(
+        self, renderer: Renderer, shown: Shown, known: Callable[[int], FaceState | None]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return the avatar's picture without and with its scene."""
+        if self._scene is None or shown.tick is None or self._rung is not Rung.AVATAR:
+            plain = renderer.render(shown.state)
+            return plain, plain
+        self._drawn.append((shown.tick, shown.state))
+
+        def state_at(position: Fraction) -> FaceState | None:
+            state = known(int(position))
+            if state is not None and state.tracked:
+                return state
+            near = min(self._drawn, key=lambda drawn: abs(drawn[0] - position))
+            return near[1] if abs(near[0] - position) <= NEAR_TICKS else None
+
+        rgb = self._scene.render(state_at, shown.tick, shown.state)
+        assert self._scene.plain is not None
+        return self._scene.plain, rgb
