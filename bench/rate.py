@@ -46,8 +46,8 @@ EXAMPLE: Final = """examples:
   mien bench rate --clips clips/ --only anna --rivals 'SVT-AV1 256,VP9' --rates 15,30
 
 With --out a run that was stopped goes on where it was: what is known lies in OUT/cache (landmarks and coded
-pictures of the clips' people; delete it when done). With the real-time video codecs a clip takes about MINUTES on
-two cores, with all of them about ALL.
+pictures of the clips' people; delete it when done). With the real-time video codecs a clip takes about a minute on
+two cores (37 clips: 35 minutes), with all of them about five.
 """
 CLIP_SUFFIXES: Final = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 SYNTHETIC_SECONDS: Final = 20.0
@@ -382,7 +382,7 @@ def _tell(bench: _Run, sentences: Sequence[str]) -> None:
     console.print(medians_table(bench.results))
     headings, rows = parity_rows(bench.results)
     if rows:
-        table = Table(*headings, title="The rate at which video has our error")
+        table = Table(*headings, title="Wire kbps at which video has the error of mien normal")
         for row in rows:
             table.add_row(*map(str, row))
         console.print(table)

@@ -44,7 +44,8 @@ def medians_table(results: Results) -> Table:
     """Return the medians of everything that was measured, for a terminal."""
     table = Table(title=f"Median over {_clip_count(results)} clips (errors: % of the inter-pupil distance)")
     for heading in ("code", "payload kbps", "wire kbps", "all", "mouth", "eyes", "found"):
-        table.add_column(heading, justify="left" if heading == "code" else "right")
+        left = heading == "code"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
     sections = (
         [(f"mien {r['quality']}, {r['carrier']}", r) for r in of_modes(results.modes)],
         [(r["code"], r) for r in of_codes(results.codes)],
@@ -54,7 +55,8 @@ def medians_table(results: Results) -> Table:
         for name, row in rows:
             errors = (f"{row[e]:.2f}" if e in row else "" for e in ERRORS)
             found = f"{row['found']:.3f}" if "found" in row else ""
-            table.add_row(name, f"{row['payload_kbps']:.2f}", f"{row['wire_kbps']:.2f}", *errors, found)
+            rates = (f"{row[r]:.2f}" if row[r] else "" for r in ("payload_kbps", "wire_kbps"))
+            table.add_row(name, *rates, *errors, found)
         table.add_section()
     return table
 
@@ -103,7 +105,7 @@ def parity_rows(results: Results) -> tuple[list[str], list[list[Cell]]]:
     medians = of_rivals(results.rivals)
     columns = {e: parity(medians, e, ours[e]) for e in ERRORS}
     rows: list[list[Cell]] = [
-        [rival, *(_kbps_or_never(columns[e].get(rival)) for e in ERRORS)] for rival in columns[ERRORS[0]]
+        [rival, *(str(columns[e].get(rival, "")) for e in ERRORS)] for rival in columns[ERRORS[0]]
     ]
     rows.insert(0, ["mien normal", *([f"{ours['wire_kbps']:.1f}"] * len(ERRORS))])
     return ["wire kbps for our error", *(f"{NAMES[e]} ({ours[e]:.2f} %)" for e in ERRORS)], rows
@@ -189,7 +191,11 @@ def _summary_parts(page: ReportPage, results: Results, command: Command) -> None
     headings, parity_cells = parity_rows(results)
     if parity_cells:
         page.heading("Video at our error")
-        page.table(headings, parity_cells, "Wire kbps at which the median error falls to that of normal.")
+        page.table(
+            headings,
+            parity_cells,
+            "Wire kbps at which the median error falls to that of normal; >: not at the highest that was tried.",
+        )
 
 
 def _clip_parts(page: ReportPage, results: Results, command: Command) -> None:
@@ -227,10 +233,6 @@ def _rival_command(command: Command, row: dict[str, Any]) -> str:
 
 def _rival_name(row: dict[str, Any]) -> str:
     return f"{row['rival']}, asked {row['target_kbps']:g}" if row["target_kbps"] else str(row["rival"])
-
-
-def _kbps_or_never(kbps: float | None) -> str:
-    return "not reached" if kbps is None else f"{kbps:.1f}"
 
 
 def _clip_count(results: Results) -> int:

@@ -22,7 +22,7 @@ from mien.protocol.errors import MienError
 from mien.protocol.state import LANDMARK_COUNT
 
 UNCODED: Final = "uncoded"
-RATES_KBPS: Final = {256: (10.0, 20.0, 40.0), 512: (20.0, 40.0, 80.0)}
+RATES_KBPS: Final = {256: (10.0, 20.0, 40.0), 512: (25.0, 60.0, 150.0)}
 FRAMES: Final = 120  # of a clip's coded part
 _VERSION: Final = 1
 

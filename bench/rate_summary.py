@@ -65,12 +65,23 @@ def of_rivals(results: Sequence[RivalResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def parity(rivals: Sequence[dict[str, Any]], error: str, target: float) -> dict[str, float | None]:
-    """Return, for each rival, at which wire kbps its median error falls to `target`; `None` where it never does.
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """At which wire rate an error is reached; `reached` false: not even at this one, the highest that was tried."""
+
+    wire_kbps: float
+    reached: bool
+
+    def __str__(self) -> str:
+        return f"{self.wire_kbps:.1f}" if self.reached else f"> {self.wire_kbps:.0f}"
+
+
+def parity(rivals: Sequence[dict[str, Any]], error: str, target: float) -> dict[str, Parity]:
+    """Return, for each rival, at which wire kbps its median error falls to `target`.
 
     Between two rates the logarithms of rate and error are taken to lie on a line.
     """
-    out: dict[str, float | None] = {}
+    out: dict[str, Parity] = {}
     for rival, rows in _grouped(rivals, lambda r: r["rival"]):
         points = sorted((r["wire_kbps"], r[error]) for r in rows if r["family"] != UNCODED and r.get(error))
         if points:
@@ -78,16 +89,16 @@ def parity(rivals: Sequence[dict[str, Any]], error: str, target: float) -> dict[
     return out
 
 
-def _reached(points: Sequence[tuple[float, float]], target: float) -> float | None:
+def _reached(points: Sequence[tuple[float, float]], target: float) -> Parity:
     before: tuple[float, float] | None = None
     for rate, error in points:
         if error <= target:
             if before is None or before[1] <= error:
-                return rate
+                return Parity(rate, True)
             share = math.log(before[1] / target) / math.log(before[1] / error)
-            return round(float(before[0] * (rate / before[0]) ** share), 1)
+            return Parity(round(float(before[0] * (rate / before[0]) ** share), 1), True)
         before = rate, error
-    return None
+    return Parity(points[-1][0], False)
 
 
 def _medians(rows: Sequence[Any], names: Sequence[str]) -> dict[str, float]:

@@ -129,8 +129,8 @@ def video(wire: float, error: float | None, name: str = "VP9 256", clip: str = "
 def test_parity_lies_between_the_rates() -> None:
     rows = of_rivals([video(20, 4.0), video(40, 1.0), video(80, 0.9), video(30, 2, "x264 256")])
     found = parity(rows, "total_nme", 2.0)
-    assert found == {"VP9 256": pytest.approx(28.3, abs=0.1), "x264 256": 30}
-    assert parity(rows, "total_nme", 0.5) == {"VP9 256": None, "x264 256": None}
+    assert list(map(str, found.values())) == ["28.3", "30.0"]
+    assert list(map(str, parity(rows, "total_nme", 0.5).values())) == ["> 80", "> 30"]
 
 
 def test_a_clip_without_any_face_has_no_error_but_counts_as_lost() -> None:
