@@ -1,7 +1,7 @@
 """The mesh that carries the references: 478 landmarks, rings around them, and a skirt beyond the frame.
 
 Vertices are numbered landmarks first, then `mien.models.rings` anchors, then the skirt: the border ring
-once more at twice the distance from the picture's centre, so that no corner stays empty; last the inside of
+once more, so far from the picture's centre that no corner stays empty; last the inside of
 the mouth, which has vertices of its own, so that it can be darker than the lips: the inner lips once more
 (the rim) and a smaller loop within (the core).
 """
@@ -29,6 +29,8 @@ CORE_DEPTH: Final = 0.22
 # And the inside this far behind the lips, so that closed lips cover it.
 MOUTH_DEPTH: Final = 0.03
 SKIRT: Final = 2.0
+# What is left at least between the face oval and the rings, in inter-pupil distances.
+LEAST_GAP: Final = 0.06
 # Model-space depth of the rings: behind every landmark, so that the face covers hair it turns over.
 RING_DEPTH: Final = 2.0
 
@@ -110,14 +112,37 @@ def place_vertices(
     for loop, centre in zip(EYE_LOOPS, IRIS_CENTRES, strict=True):
         face[centre] = keep_inside(face[centre], face[list(loop)])
     out[:LANDMARK_COUNT] = face
-    anchors = ring_positions(rings, pose, known=known) + offset
+    anchors = in_order(face[list(FACE_OVAL), :2], ring_positions(rings, pose, known=known) + offset, scale)
     out[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT, :2] = anchors
-    out[LANDMARK_COUNT + ANCHOR_COUNT : RINGS_END, :2] = SKIRT * anchors[-RAYS:]
+    out[LANDMARK_COUNT + ANCHOR_COUNT : RINGS_END, :2] = skirt_around(anchors[-RAYS:])
     lips = face[list(INNER_LIPS)]
     opposite = np.roll(lips[::-1], 1, 0)  # the loop runs from corner to corner and back
     out[MOUTH_RIM], out[MOUTH_CORE] = lips, lips + CORE_DEPTH * (opposite - lips)
     out[MOUTH_RIM.start :, 2] += MOUTH_DEPTH * scale
     return out
+
+
+def in_order(oval: NDArray[np.float64], anchors: NDArray[np.floating], scale: float) -> NDArray[np.float64]:
+    """Return anchors [anchors, 2] pushed outwards where the face oval [36, 2] or a ring within has passed them.
+
+    A head that moves far runs over places of the background. Folded, the mesh would show them over the head.
+    """
+    middle = oval.mean(0)
+    out = oval - middle
+    ray = out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
+    reached = (out * ray).sum(1)
+    rings = np.array(anchors, np.float64).reshape(-1, RAYS, 2) - middle
+    for ring in rings:
+        far = (ring * ray).sum(1)
+        ring += np.maximum(reached + LEAST_GAP * scale - far, 0)[:, None] * ray
+        reached = np.maximum(far, reached + LEAST_GAP * scale)
+    return np.asarray((rings + middle).reshape(-1, 2))
+
+
+def skirt_around(border: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the skirt [36, 2]: in the directions of the border ring, so far out that no corner stays empty."""
+    away = np.linalg.norm(border, axis=1, keepdims=True)
+    return np.asarray(border / np.maximum(away, 1e-9) * SKIRT * away.max())
 
 
 def keep_inside(point: NDArray[np.float64], loop: NDArray[np.float64]) -> NDArray[np.float64]:

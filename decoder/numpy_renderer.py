@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.decoder.mesh import mesh_triangles
-from mien.decoder.sampling import beyond, bilinear, within
+from mien.decoder.sampling import beyond, bilinear, within, within_reach
 from mien.decoder.scene import Drawing, Scene
 
 # A face covers its picture about twice. A mesh that hostile numbers have folded over and over is cut short: it
@@ -28,7 +28,7 @@ class NumpyRenderer:
         pixel, triangle, corner = visible_pixels(drawing.positions, scene.width, scene.height)
         vertices = mesh_triangles().all[triangle].astype(np.intp)
         weights = np.einsum("pc,pcr->pr", corner, drawing.weights[vertices])
-        total = np.zeros((len(pixel), 4), np.float32)
+        total, said = np.zeros((len(pixel), 4), np.float32), np.zeros((len(pixel), 1), np.float32)
         behind = self.behind(pixel)
         trust = behind[:, 3:] / 255
         for layer, texture in enumerate(self._textures):
@@ -37,13 +37,15 @@ class NumpyRenderer:
                 continue
             uv = np.einsum("pc,pcd->pd", corner[here], scene.uv[vertices[here], layer])
             sample = bilinear(texture, within(uv))
+            say = weights[here, layer, None] * within_reach(uv)
+            said[here] += say
             person, out = sample[:, 3:] / 255, beyond(uv)
             opaque = 1 - trust[here] + (trust[here] - out) * person
             sample[:, :3] *= opaque
             sample[:, 3:] = opaque
-            total[here] += weights[here, layer, None] * sample
+            total[here] += say * sample
         picture = np.zeros((scene.height * scene.width, 3), np.uint8)
-        total /= np.maximum(weights.sum(1, keepdims=True), 1e-3)
+        total /= np.maximum(said, 1e-6)
         total = total[:, :3] + (1 - total[:, 3:]) * behind[:, :3]
         dark = np.einsum("pc,pc->p", corner, drawing.cavity[vertices])[:, None]
         picture[pixel] = np.round(total + dark * (np.array(scene.cavity_rgb, np.float32) - total))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 # As in the shader.
 STRIP: Final = 0.05
 EDGE: Final = 0.01
+LITTLE: Final = 0.002
 CLOTHES: Final = (0.7, 0.85)
 
 
@@ -37,6 +38,12 @@ def beyond(uv: NDArray[np.float32]) -> NDArray[np.float32]:
     low, high = CLOTHES
     side = np.maximum(-uv[:, :1], uv[:, :1] - 1) * (1 - smoothstep(uv[:, 1:], low, high))
     return smoothstep(np.maximum(side, -uv[:, 1:]), 0.0, EDGE)
+
+
+def within_reach(uv: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return float32 [n, 1]: 1 where uv [n, 2] lie in a reference, little beyond its border."""
+    out_by = np.maximum(-uv, uv - 1).max(1, keepdims=True)
+    return np.maximum(1 - smoothstep(out_by, -EDGE, 0.0), np.float32(LITTLE))
 
 
 def smoothstep(value: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:

@@ -13,13 +13,15 @@ from mien.decoder.framing import Framing, reframe
 from mien.decoder.mesh import (
     MOUTH_CORE,
     MOUTH_RIM,
+    RINGS_END,
     VERTEX_COUNT,
     place_vertices,
+    ramp,
     to_model_space,
     visibility,
 )
 from mien.decoder.plate import make_plate, with_head
-from mien.models.rings import ANCHOR_COUNT, default_rings, ring_offset
+from mien.models.rings import ANCHOR_COUNT, RAYS, default_rings, ring_offset
 from mien.models.topology import load_topology
 from mien.protocol.state import LANDMARK_COUNT
 
@@ -32,6 +34,9 @@ TEXTURE_SHARE: Final = 2.0
 KNOWN_MARGIN: Final = 0.1  # radians
 CAVITY_RIM: Final = 0.55  # how dark the mouth's rim is where its core is all dark
 INNER_LIPS_MIDDLE: Final = (13, 14)
+# Shares of the picture beyond a reference's border at which a place begins to be cut off, and is for good.
+CUT_OFF: Final = (-0.02, 0.02)
+WAY_LEFT: Final = (0.0, 0.15)  # from the outermost ring to a reference's border
 MAX_TURN_RAD: Final = 1.4
 MAX_LOG_SCALE: Final = 1.5
 MAX_SHIFT: Final = 12.0
@@ -124,7 +129,8 @@ class Scene:
         )
         self.uv = np.stack([self.reference_uv(place) for place in places], 1)
         shapes = np.stack([r.shape for r in references])
-        self.blender = Blender(shapes, poses[:, :3], visibility(places), region_shares())
+        seen = visibility(places) * inside(self.uv)
+        self.blender = Blender(shapes, poses[:, :3], seen, region_shares())
         self.openings = mouth_gap(shapes)
 
     def matte_of(self, reference: ReferencePicture, size: tuple[int, int]) -> NDArray[np.uint8] | None:
@@ -153,6 +159,18 @@ class Scene:
         lack = mouth_lack(float(mouth_gap(shape)), float(weights[MOUTH_CORE].mean(0) @ self.openings))
         cavity[MOUTH_RIM], cavity[MOUTH_CORE] = CAVITY_RIM * lack, lack
         return Drawing(place.astype(np.float32), weights, cavity)
+
+
+def inside(uv: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how well references show what lies at uv [v, r, 2] of their pictures: [v, r], 0 where it is cut off.
+
+    The skirt lies outside of all; there it is who shows most of the way.
+    """
+    beyond = np.asarray(np.maximum(-uv, uv - 1).max(2), np.float64)
+    seen = 1 - ramp(beyond, *CUT_OFF)
+    border = beyond[RINGS_END - 2 * RAYS : RINGS_END - RAYS]
+    seen[RINGS_END - RAYS : RINGS_END] = ramp(-border, *WAY_LEFT)
+    return seen
 
 
 def region_shares() -> NDArray[np.float32]:

@@ -61,6 +61,23 @@ def test_flow_teaches_what_follows_the_head(share: float) -> None:
     assert np.median(np.abs(moved - share * 0.5)) < 0.07
 
 
+def test_hair_follows_a_head_that_goes_far() -> None:
+    """A head with its hair before a wall that stands still, a third of the picture to and fro: flow alone loses it."""
+    shifts = np.linspace(-1.0, 1.0, 9)
+    wall = texture()[:SIZE, :SIZE] // 2
+    inside = cv2.circle(np.zeros((SIZE, SIZE), np.uint8), (SIZE // 2, SIZE // 2), 48, 1, -1)
+    head = 127 + texture()[80 : 80 + SIZE, 80 : 80 + SIZE] // 2
+    frames = []
+    for x in shifts:
+        step = np.array([[1, 0, round(x * UNIT)], [0, 1, 0]], np.float64)
+        mask = cv2.warpAffine(inside, step, (SIZE, SIZE))[..., None]
+        frames.append(np.where(mask > 0, cv2.warpAffine(head, step, (SIZE, SIZE)), wall).astype(np.uint8))
+    poses = np.stack([pose(x) for x in shifts])
+    rings = calibrate_rings(frames, np.stack([landmarks(p) for p in poses]), poses, unit_px=UNIT)
+    moved = (ring_positions(rings, pose(0.5)) - ring_positions(rings, pose(-0.5)))[:, 0].reshape(-1, RAYS)
+    assert moved[0].min() > 0.8 and moved[0].max() < 1.1
+
+
 def test_offsets_say_where_a_reference_differs() -> None:
     """Same pose, but everything around the head has moved by 4 pixels in the second reference."""
     wall = texture()

@@ -33,13 +33,24 @@ float beyond(vec2 uv) {
     return smoothstep(0.0, EDGE, max(side, -uv.y));
 }
 
-// Sums over the references: all that they show, the person in it, and of that what is not to be continued.
+// A reference that ends before a place says little there where another one goes on.
+const float LITTLE = 0.002;
+
+float within_reach(vec2 uv) {
+    vec2 out_by = max(-uv, uv - 1.0);
+    return max(1.0 - smoothstep(-EDGE, 0.0, max(out_by.x, out_by.y)), LITTLE);
+}
+
+// Sums over the references: weights, all that they show, the person in it, and of that what is not to be continued.
+float total = 0.0;
 vec3 whole = vec3(0.0);
 vec4 person = vec4(0.0), cut = vec4(0.0);
 
 void paint(float weight, vec2 uv, float layer) {
     if (weight <= 0.0) return;
     bool outside = uv != clamp(uv, 0.0, 1.0);
+    weight *= within_reach(uv);
+    total += weight;
     vec4 texel = textureLod(u_references, vec3(outside ? within(uv) : uv, layer), 0.0);
     vec4 there = weight * texel.a * vec4(texel.rgb, 1.0);
     whole += weight * texel.rgb;
@@ -56,7 +67,7 @@ void main() {
     paint(v_weight_1.y, v_uv_45.zw, 5.0);
     paint(v_weight_1.z, v_uv_67.xy, 6.0);
     paint(v_weight_1.w, v_uv_67.zw, 7.0);
-    float total = max(dot(v_weight_0 + v_weight_1, vec4(1.0)), 0.001);
+    total = max(total, 0.000001);
     vec3 colour = whole / total;
     if (person.a - cut.a < SOLID * total) {
         vec4 plate = textureLod(u_plate, within(gl_FragCoord.xy * u_plate_scale + u_plate_offset), 0.0);
