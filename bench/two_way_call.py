@@ -21,7 +21,7 @@ from mien.call.opus import VoiceSettings
 from mien.call.peer import Addresses
 from mien.call.rendezvous import local_pair
 from mien.call.session import CallSession
-from mien.call.settings import CallSettings, Participant
+from mien.call.settings import CallSettings, Participant, RateSettings
 from mien.call.statistics import CallStatistics
 from mien.call.wire_meter import Direction, WireTotals
 from mien.call.wire_tariff import Tariff, tariff
@@ -64,6 +64,8 @@ class TwoWayCall:
     voice: VoiceSettings = field(default_factory=VoiceSettings)
     seconds: float = 20.0
     settle_s: float = SETTLE_S
+    rate: RateSettings = field(default_factory=RateSettings)
+    whole_avatar: bool = True  # the steady part begins when all of it is there, not only a first picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ async def _conduct(call: TwoWayCall, sessions: list[CallSession], steady: list[W
         async with asyncio.timeout(MAX_SETTLING_S):
             for session, side in zip(sessions, call.sides, strict=True):
                 await session.connected.wait()
-                while side.face and not (session.avatar_delivered and session.verdict is not None):  # noqa: ASYNC110
+                while side.face and not _is_shown(call, session):  # noqa: ASYNC110
                     await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise MienError(
@@ -144,6 +146,10 @@ async def _conduct(call: TwoWayCall, sessions: list[CallSession], steady: list[W
     await asyncio.sleep(call.seconds)
     steady += [session.meter.totals().since(start) for session, start in zip(sessions, before, strict=True)]
     sessions[0].hang_up()
+
+
+def _is_shown(call: TwoWayCall, session: CallSession) -> bool:
+    return session.verdict is not None and (session.avatar_delivered or not call.whole_avatar)
 
 
 def _participant(call: TwoWayCall, number: int) -> Participant:
@@ -171,6 +177,7 @@ def _settings(call: TwoWayCall, *, audio: bool) -> CallSettings:
         voice=call.voice,
         transfer_kbps=TRANSFER_KBPS,
         carrier=call.carrier,
+        rate=call.rate,
         hang_up_at_end=False,
     )
 

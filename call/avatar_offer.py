@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+from collections.abc import Callable
 from typing import Final
 
 from mien.call import clock
@@ -18,6 +20,10 @@ MESSAGE_OVERHEAD_BYTES: Final = 93
 CHUNK_COST_BYTES: Final = Chunk.LAYOUT.size + MESSAGE_OVERHEAD_BYTES
 CHUNK_BYTES: Final = 1000
 MAX_BACKLOG_BYTES: Final = 4 * CHUNK_BYTES  # nothing may wait longer behind an avatar than this takes
+NARROW_KBPS: Final = 16.0  # below, a chunk of the usual length would fill a second
+NARROW_CHUNK_BYTES: Final = 400
+SPARE_S: Final = 5.0
+SPARE_CHECK_S: Final = 0.25
 IDLE_S: Final = 0.05
 LATER_SHARE: Final = 0.6  # of the rate, once the face moves: coefficients take the rest
 
@@ -29,12 +35,23 @@ class AvatarOffer:
     what makes it better takes its time.
     """
 
-    def __init__(self, avatar: AvatarAssembler, signer: Signer | None, peer: Peer, *, kbps: float) -> None:
+    def __init__(
+        self,
+        avatar: AvatarAssembler,
+        signer: Signer | None,
+        peer: Peer,
+        *,
+        kbps: float,
+        spare_kbps: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        """`spare_kbps`: what may be sent beside everything else, in five seconds; it bounds what comes later."""
         self._sender = AvatarSender(avatar)
         self._avatar = avatar
         self._signer = signer
         self._peer = peer
         self._bytes_per_s = kbps * 1000 / 8
+        self._spare_kbps = spare_kbps
+        self._chunk_bytes = CHUNK_BYTES if kbps >= NARROW_KBPS else NARROW_CHUNK_BYTES
         self._wanted = asyncio.Event()
         self.verdict: int | None = None  # of the other side; a number of `Verdict`
         self.sent_bytes = 0  # of layers
@@ -75,17 +92,19 @@ class AvatarOffer:
             if self.judged and not moving:
                 moving = True
                 bucket = _bucket(self._bytes_per_s * LATER_SHARE, chunks=0, now_us=clock.now_us())
-            chunk = self._sender.next_chunk(CHUNK_BYTES)
+            chunk = self._sender.next_chunk(self._chunk_bytes)
             if chunk is None:
                 self._wanted.clear()
                 await self._wanted.wait()
                 continue
-            await self._room_for(chunk, bucket)
+            await self._room_for(chunk, bucket, later=moving)
             if self._peer.send(TRANSFER, chunk.serialize()):
                 self.sent_bytes += len(chunk.data)
 
-    async def _room_for(self, chunk: Chunk, bucket: TokenBucket) -> None:
+    async def _room_for(self, chunk: Chunk, bucket: TokenBucket, *, later: bool) -> None:
         cost = len(chunk.data) + CHUNK_COST_BYTES
+        while later and cost * 8 / 1000 / SPARE_S > self._spare_kbps():  # noqa: ASYNC110  time is what is waited for
+            await asyncio.sleep(SPARE_CHECK_S)
         while not bucket.take(cost, now_us=clock.now_us()):  # noqa: ASYNC110  time is what is waited for
             await asyncio.sleep(max(bucket.wait_us(cost, now_us=clock.now_us()) / 1e6, 0.001))
         while self._peer.backlog_bytes(TRANSFER) > MAX_BACKLOG_BYTES:  # noqa: ASYNC110  aiortc tells of nothing

@@ -15,9 +15,10 @@ from mien.call.lip_sync import LipSync, VoiceClockTeller
 from mien.call.liveness import Liveness
 from mien.call.outgoing import MAX_CHANGES, OutgoingFace
 from mien.call.peer import CONTROL, Peer
+from mien.call.rate_control import RateControl
 from mien.call.reports import Reports
 from mien.call.settings import CallHooks, CallSettings, Participant
-from mien.call.statistics import RungChange
+from mien.call.statistics import PlanChange, RungChange
 from mien.call.video_gate import VideoGate
 from mien.call.wire_meter import WireMeter
 from mien.decoder.avatar_cache import AvatarCache
@@ -52,6 +53,8 @@ class CallState:
     hello: Hello | None = None
     their_rung: Rung = Rung.STILL
     their_rungs: deque[RungChange] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
+    rate: RateControl | None = None  # once there is somebody to send to
+    plans: deque[PlanChange] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
     video: av.VideoFrame | None = None  # their camera's newest picture, while they show it
 
     @property

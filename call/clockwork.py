@@ -9,6 +9,7 @@ from mien.call.call_state import CallState
 from mien.call.face_view import ShownPicture
 from mien.call.lip_sync import SeenFace
 from mien.call.liveness import Silence
+from mien.call.rate_keeper import RateKeeper
 from mien.call.rendezvous import PeerLeft, Rendezvous
 from mien.call.reports import Reception
 from mien.call.wire_meter import Direction
@@ -29,8 +30,10 @@ def start_clockwork(call: CallState, rendezvous: Rendezvous) -> None:
 
 
 async def _tick_forever(call: CallState) -> None:
+    keeper = RateKeeper(call)
     while not call.course.is_over:
         _tick(call, clock.now_us())
+        keeper.advance(clock.now_us())
         await asyncio.sleep(TICK_S)
 
 
@@ -111,6 +114,8 @@ async def _draw_forever(call: CallState) -> None:
         if picture is not None:
             _note_latency(call, picture)
             _align(call, picture)
+            if call.incoming is not None:
+                call.incoming.on_picture(picture)
             if call.hooks.on_picture is not None:
                 call.hooks.on_picture(picture)
         due_s = max(due_s + float(period_s), loop.time())

@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 import mien
 from mien.call import clock
 from mien.call.arrivals import Arrivals
-from mien.call.face_view import FaceView
+from mien.call.face_view import FaceView, ShownPicture
 from mien.call.peer import CONTROL, TRANSFER, Peer
 from mien.decoder.avatar_cache import AvatarCache
 from mien.encoder.stream_setup import owner_fingerprint
 from mien.models.face_model import FaceModel
 from mien.protocol.avatar import Avatar, AvatarAssembler
+from mien.protocol.capsule import unpack
 from mien.protocol.consent import PermittedUse
 from mien.protocol.control import (
     CHALLENGE_BYTES,
@@ -32,12 +33,15 @@ from mien.protocol.control import (
     Carrier,
     OwnerProof,
     RecordingNotice,
+    SceneStart,
+    SceneWanted,
     StreamStart,
     Verdict,
     proof_transcript,
 )
-from mien.protocol.errors import MienError
+from mien.protocol.errors import MienError, WireError
 from mien.protocol.log import LogHeader, Origin
+from mien.protocol.message import Kind, message_kind
 from mien.protocol.stream import StreamHeader, TrackerId
 from mien.protocol.tables import Tables
 from mien.protocol.transfer import AvatarReceiver, Chunk, Offer, Refuse, TransferMessage
@@ -45,6 +49,8 @@ from mien.protocol.transfer import AvatarReceiver, Chunk, Offer, Refuse, Transfe
 logger = logging.getLogger(__name__)
 
 MAX_OFFERS: Final = 16  # each may cost a look into the cache
+MAX_SCENE_STARTS: Final = 200
+SCENE_PATIENCE_US: Final = 700_000  # from one wish for a scene to the next
 PROOF_WAIT_US: Final = 5_000_000
 PLACEHOLDER_WAIT_US: Final = 6_000_000  # until a call without any avatar gets an empty picture to show
 REASONS: Final = {
@@ -90,6 +96,8 @@ class IncomingFace:
         self.received_bytes = 0  # of layers
         self.counts: Counter[str] = Counter()
         self.arrivals: Arrivals | None = None
+        self.their_scene = False  # whether they said that scene messages follow
+        self._scene_wanted_us = 0
 
     @property
     def header(self) -> StreamHeader | None:
@@ -140,11 +148,50 @@ class IncomingFace:
         self._settle()
 
     def on_coefficients(self, data: bytes, now_us: int, carrier: Carrier = Carrier.DATACHANNEL) -> None:
-        """Take a coefficient message."""
-        if self._header is not None:
+        """Take a coefficient message, a scene's, or a capsule of both."""
+        try:
+            messages = unpack(data)
+        except WireError as error:
+            self.counts["broken capsules"] += 1
+            logger.debug("dropped a capsule: %s", error)
+            return
+        for message in messages:
+            self._take(message, now_us, carrier)
+
+    def on_scene_start(self, message: SceneStart, now_us: int) -> None:
+        """The other side would like to send a scene layer, or sends none any more."""
+        self.counts["scene starts"] += 1
+        if self.counts["scene starts"] > MAX_SCENE_STARTS:
+            return
+        self.their_scene = message.active
+        if message.active:
+            self._want_scene(message.stream, now_us)
+            self._tell(
+                "the other side shows a small picture of their camera around their avatar (scene layer)"
+            )
+        else:
+            self._tell("the other side's scene layer is over")
+
+    def on_picture(self, picture: ShownPicture) -> None:
+        """A picture was drawn; where scene messages come and cannot be used, ask for a new beginning."""
+        header, now_us = self._header, picture.composited_us
+        waits = picture.wants_scene_refresh and self.their_scene
+        if waits and header is not None and now_us - self._scene_wanted_us >= SCENE_PATIENCE_US:
+            self._want_scene(header.stream, now_us)
+
+    def _want_scene(self, stream: int, now_us: int) -> None:
+        self._scene_wanted_us = now_us
+        self._peer.send(CONTROL, SceneWanted(stream).serialize())
+
+    def _take(self, data: bytes, now_us: int, carrier: Carrier) -> None:
+        is_face = message_kind(data) != Kind.SCENE
+        if self._header is not None and is_face:
             if self.arrivals is None:
                 self.arrivals = Arrivals(self._header.tick_rate)
             self.arrivals.on_message(data, now_us)
+        if not is_face and not self.their_scene:
+            self.counts["scenes not announced"] += 1
+            return
         if not self._view.started or self.verdict is not Verdict.SHOWN:
             self.counts["early messages"] += 1
             return
@@ -152,7 +199,9 @@ class IncomingFace:
 
     def advance(self, now_us: int) -> None:
         """Let time pass: a proof that does not come is none, and a call without any face shows an empty picture."""
-        if self._head_us is not None and self.verdict is None and now_us - self._head_us > PROOF_WAIT_US:
+        waited = self._head_us is not None and now_us - self._head_us > PROOF_WAIT_US
+        avatar = self._transfer.assembler
+        if waited and self.verdict is None and avatar is not None and avatar.avatar_id not in self._proofs:
             self._refuse(Verdict.NOT_OWNER)
         if now_us - self._start_us > PLACEHOLDER_WAIT_US:
             self._show_placeholder()

@@ -9,6 +9,7 @@ from mien.call.call_state import CallState
 from mien.call.incoming import IncomingFace
 from mien.call.outgoing import OutgoingFace
 from mien.call.peer import COEFFICIENTS, Peer, PeerListener
+from mien.call.rate_keeper import begin_control, first_transfer_kbps, spare_kbps
 from mien.call.rendezvous import PeerLeft, Rendezvous
 from mien.call.source_worker import SourceListener
 from mien.call.wire_meter import WireMeter
@@ -121,8 +122,11 @@ def _begin_sending(call: CallState, hello: Hello, listener: SourceListener, now_
     call.outgoing = OutgoingFace(
         call.peer, call.gate, call.carriers, challenge=hello.challenge, tell=call.tell, now_us=now_us
     )
+    begin_control(call, now_us)
     if call.avatar is not None:
-        offer = call.outgoing.offer_avatar(call.avatar, call.me.signer, kbps=call.settings.transfer_kbps)
+        offer = call.outgoing.offer_avatar(
+            call.avatar, call.me.signer, kbps=first_transfer_kbps(call), spare_kbps=partial(spare_kbps, call)
+        )
         call.course.start(offer.run(), "avatar transfer")
     if call.me.source is not None and call.me.tracker is not None:
         call.outgoing.start(

@@ -33,12 +33,15 @@ class LiveFigures:
     latency_ms: float  # of their face, here
     their_latency_ms: float  # of our face, over there
     carrier: Carrier
+    plan: str = ""  # how voice and face are coded
 
     def __str__(self) -> str:
         parts = [f"up {_flow(self.up)}", f"down {_flow(self.down)}"]
         if self.latency_ms or self.their_latency_ms:
             here, there = (f"{ms:.0f} ms" if ms else "-" for ms in (self.latency_ms, self.their_latency_ms))
             parts.append(f"latency {here} here, {there} there")
+        if self.plan:
+            return " | ".join([*parts, self.plan])
         parts.append("face in voice packets" if self.carrier is Carrier.AUDIO else "face on data channel")
         return " | ".join(parts)
 
@@ -51,6 +54,7 @@ def live_figures(call: CallState) -> LiveFigures:
         latency_ms=call.reports.recent_latency.median_ms,
         their_latency_ms=call.reports.their_latency_ms,
         carrier=call.carriers.current,
+        plan=call.rate.plan.text if call.rate else "",
     )
 
 

@@ -23,6 +23,7 @@ QUEUE_US: Final = (
 )
 LONG_QUEUE_US: Final = 450_000  # no matter whether it grows
 HIGH_LOSS: Final = 0.1
+TRIP_SHARE: Final = 0.4  # of a queue that the round trip shows too
 TRIP_GROWTH: Final = 1.5
 TRIP_GROWTH_US: Final = 60_000
 REACT_US: Final = 3_000_000  # a queue needs time to empty, and its report to come
@@ -40,6 +41,7 @@ MISTRUST_STEP: Final = 1.02
 MAX_MISTRUST: Final = 2.0
 TRUST_AGAIN_US: Final = 30_000_000
 TRUST_STEP: Final = 0.97
+SPARE: Final = 0.95  # of the limit may be filled up
 OVER: Final = 0.985  # of the budget, in the last five seconds: too near
 
 
@@ -72,7 +74,7 @@ class RateControl:
         self._mistrust = 1.0  # what is measured, by what the model says
         self._sent_kbps = 0.0  # in the last five seconds
         self._least_trip_us: int | None = None
-        self._begin_us = now_us
+        self._begin_us = self._excused_us = now_us
         self._queue_us, self._report_us = 0, now_us
         self._after_drain_kbps: float | None = None
         self._patience_us = FIRST_PATIENCE_US
@@ -81,6 +83,9 @@ class RateControl:
         self._raised_us: int | None = None
         self._trusted_us = now_us
         self._changed_us = now_us
+        self._measured = 0
+        self._measured_sum = 0.0
+        self.most_kbps = 0.0  # in any five seconds
         self.reason = PlanReason.START
         self.plan = best_plan(self.limit_kbps, situation)
 
@@ -94,9 +99,13 @@ class RateControl:
         """What plans are made for."""
         return self._situation
 
-    def spare_kbps(self) -> float:
+    def spare_kbps(self, sent_kbps: float) -> float:
         """Return what the limit leaves beside what is sent in fact: for an avatar that is still on its way."""
-        return max(0.0, min(self._budget_kbps, self._link_kbps) - self._sent_kbps)
+        return max(0.0, SPARE * min(self._budget_kbps, self._link_kbps) - sent_kbps)
+
+    def excuse(self, now_us: int) -> None:
+        """What is sent now is not the plan's alone: it says nothing about the model."""
+        self._changed_us = self._excused_us = now_us
 
     def set_situation(self, situation: Situation, now_us: int) -> bool:
         """Take in what has changed; return whether the plan does."""
@@ -124,15 +133,34 @@ class RateControl:
     def advance(self, sent_kbps: float, now_us: int) -> bool:
         """Let time pass; `sent_kbps`: on the wire, in the last five seconds. Return whether the plan changes."""
         self._sent_kbps = sent_kbps
+        self._take_down(sent_kbps, now_us)
         return self._mind_budget(now_us) or self._try_more(now_us)
 
+    @property
+    def budget_kbps(self) -> float | None:
+        """The budget, None without one."""
+        return None if self._budget_kbps == math.inf else self._budget_kbps
+
+    @property
+    def mean_kbps(self) -> float:
+        """What was sent, on average, but for what is excused."""
+        return self._measured_sum / self._measured if self._measured else 0.0
+
+    def _take_down(self, sent_kbps: float, now_us: int) -> None:
+        if now_us - max(self._excused_us, self._begin_us) > WINDOW_US:
+            self.most_kbps = max(self.most_kbps, sent_kbps)
+            self._measured_sum, self._measured = self._measured_sum + sent_kbps, self._measured + 1
+
     def _is_congested(self, report: LinkReport, queue_before_us: int) -> bool:
-        if report.queue_us > LONG_QUEUE_US and report.queue_us > FALLING * queue_before_us:
-            return True
-        if report.queue_us > QUEUE_US and report.queue_us > queue_before_us:
-            return True
         least_us = self._least_trip_us or 0
-        longer = report.round_trip_us > TRIP_GROWTH * least_us + TRIP_GROWTH_US
+        grown_us = report.round_trip_us - least_us
+        # A sender that is slow itself makes its messages late, too, but not the round trip.
+        queued = grown_us >= TRIP_SHARE * report.queue_us or not report.round_trip_us
+        if queued and report.queue_us > LONG_QUEUE_US and report.queue_us > FALLING * queue_before_us:
+            return True
+        if queued and report.queue_us > QUEUE_US and report.queue_us > queue_before_us:
+            return True
+        longer = grown_us > (TRIP_GROWTH - 1) * least_us + TRIP_GROWTH_US
         return report.loss >= HIGH_LOSS and longer and report.queue_us >= queue_before_us
 
     def _cut(self, share: float, now_us: int) -> None:
@@ -196,5 +224,5 @@ class RateControl:
 
 def _differs(one: Plan, other: Plan) -> bool:
     """Return whether more than the model's figures differ."""
-    figures = {"voice_kbps": 0.0, "face_kbps": 0.0, "wire_kbps": 0.0, "points": 0.0}
+    figures = {"voice_kbps": 0.0, "face_kbps": 0.0, "wire_kbps": 0.0, "ride_kbps": 0.0, "points": 0.0}
     return replace(one, **figures) != replace(other, **figures)  # type: ignore[arg-type]  # all are floats

@@ -76,7 +76,8 @@ class Plan:
     """What is sent. `gap_ms`: between messages while somebody speaks, or always on the data channel.
 
     `silence_gap_ms`: between messages in packets that are made for them, while nobody speaks. The kbps are the model's
-    for the dearest five seconds: `voice_kbps` with its packets' headers, `face_kbps` with what it adds.
+    for the dearest five seconds: `voice_kbps` with its packets' headers, `face_kbps` with what it adds; `ride_kbps` is
+    what of that rides in packets of the audio line.
     """
 
     voice: VoiceSettings | None
@@ -86,6 +87,7 @@ class Plan:
     quality: Quality
     voice_kbps: float
     face_kbps: float
+    ride_kbps: float
     wire_kbps: float
     points: float
 
@@ -189,27 +191,33 @@ def _plan(
     fixed = STUN_KBPS + REPORTS_KBPS + (SACK_KBPS if situation.acknowledges else 0.0)
     fixed += RTCP_KBPS if Carrier.AUDIO in situation.carriers or voice else 0.0
     voice_kbps = voice.kbps + 8 * VOICE_PACKET_BYTES / voice.frame_ms if voice else 0.0
-    face_kbps = wire_kbps = 0.0
+    face_kbps = ride_kbps = least_kbps = 0.0
     if situation.face:
 
         def messages(every_ms: float, header_bytes: int) -> float:
             payload = payload_kbps(quality, every_ms / TICK_MS, situation.redundancy)
             return payload + 8 * header_bytes / every_ms
 
+        ride_kbps = messages(gap_ms, RIDE_BYTES)
         if carrier is Carrier.DATACHANNEL:
             face_kbps = messages(gap_ms, CHANNEL_BYTES)
         elif voice is None:
             face_kbps = messages(silence_gap_ms, MADE_PACKET_BYTES)
         else:
-            face_kbps = messages(gap_ms, RIDE_BYTES)
-            pause_ms = max(PAUSE_GAP_MS, gap_ms)
-            wire_kbps = fixed + messages(
-                pause_ms, MADE_PACKET_BYTES
-            )  # a pause costs less, but for slow voices
-    wire_kbps = max(wire_kbps, fixed + voice_kbps + face_kbps)
-    points = _points(voice, quality, gap_ms, silence_gap_ms)
+            face_kbps = ride_kbps
+            # A pause costs less than speech, but for the slowest voices.
+            least_kbps = fixed + messages(max(PAUSE_GAP_MS, gap_ms), MADE_PACKET_BYTES)
     return Plan(
-        voice, carrier, gap_ms, silence_gap_ms, quality, voice_kbps, face_kbps, wire_kbps, round(points, 6)
+        voice=voice,
+        carrier=carrier,
+        gap_ms=gap_ms,
+        silence_gap_ms=silence_gap_ms,
+        quality=quality,
+        voice_kbps=voice_kbps,
+        face_kbps=face_kbps,
+        ride_kbps=ride_kbps,
+        wire_kbps=max(least_kbps, fixed + voice_kbps + face_kbps),
+        points=round(_points(voice, quality, gap_ms, silence_gap_ms), 6),
     )
 
 

@@ -118,6 +118,9 @@ class Reports:
         the round trip as the transport measures it, used until there is a better one.
         """
         self.our_loss.take(report)
+        if report.queue_us >= QUEUE_NEWS_US and self._due_us is not None:
+            # Their queue is our doing: an answer that comes soon tells them and us whether the round trip grows.
+            self._due_us = min(self._due_us, max(now_us, self._reported_us + QUEUE_PERIOD_US))
         self._theirs, self._came_us = report, now_us
         echoed_us = report.echo_us + report.held_us
         if report.echo_us and echoed_us <= now_us:

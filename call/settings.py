@@ -27,11 +27,13 @@ MOST_DELAY_WITH_VOICE_US: Final = 450_000  # of a face, from its stamp
 class RateSettings:
     """What our side may send. `budget_kbps`: on the wire, everything counted, either way; None: what the link carries.
 
-    `qualities`: the steps to choose from; None: the sender's alone.
+    `qualities`: the steps to choose from; None: the sender's alone. `first_picture_kbps`: for sending what makes our
+    first picture, whatever the budget; None: what voice leaves of the budget, or half of it.
     """
 
     budget_kbps: float | None = None
     qualities: frozenset[Quality] | None = None
+    first_picture_kbps: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

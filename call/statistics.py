@@ -57,6 +57,8 @@ class SentStatistics:
     avatar_bytes: int = 0
     avatar_verdict: int | None = None  # the other side's; a number of `Verdict`
     camera_pixels: int = 0  # that passed the video gate
+    scene_messages: int = 0
+    scene_bytes: int = 0
     video_packets: int = 0
     rungs: tuple[RungChange, ...] = ()
     reported_lost: int = 0  # messages, as of the other side's newest report
@@ -67,6 +69,9 @@ class SentStatistics:
 class ReceivedStatistics:
     """The other side, as it came here."""
 
+    scene_messages: int = 0
+    scene_bytes: int = 0
+    scene_pictures: int = 0
     messages: int = 0
     by_carrier: Mapping[str, CarrierCounts] = field(default_factory=dict)
     malformed: int = 0
@@ -133,6 +138,32 @@ class VoiceStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanChange:
+    """A change of how voice and face are sent, `seconds` after the connection stood; `kbps` on the wire, by the model."""
+
+    seconds: float
+    plan: str
+    kbps: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateStatistics:
+    """What we were to send and did, on the wire. `budget_kbps`: None without one.
+
+    `mean_kbps` and `most_kbps` (in any five seconds, looked at twice a second) are of the time after our avatar's first
+    picture, without the camera's.
+    """
+
+    budget_kbps: float | None = None
+    plan: str = ""
+    plan_kbps: float = 0.0
+    mean_kbps: float = 0.0
+    most_kbps: float = 0.0
+    changes: tuple[PlanChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CallStatistics:
     """One call, from this end. `ended` says why it is over ("" while it goes on)."""
 
@@ -145,6 +176,7 @@ class CallStatistics:
     received: ReceivedStatistics
     wire: WireTotals
     round_trip_ms: float
+    rate: RateStatistics = field(default_factory=RateStatistics)
     voice: VoiceStatistics = field(default_factory=VoiceStatistics)
 
     def as_json(self) -> dict[str, Any]:
@@ -158,6 +190,7 @@ class CallStatistics:
             "round_trip_ms": self.round_trip_ms,
             "sent": asdict(self.sent),
             "received": asdict(self.received),
+            "rate": asdict(self.rate),
             "voice": asdict(self.voice),
             "wire": self.wire.as_json(),
             "wire_elsewhere": tariffs_as_json(self.wire),

@@ -6,7 +6,7 @@ from mien.call.call_state import CallState
 from mien.call.carriers import CarrierCounts
 from mien.call.face_view import ViewCounts
 from mien.call.peer import COEFFICIENTS, Peer
-from mien.call.statistics import CallStatistics, ReceivedStatistics, SentStatistics
+from mien.call.statistics import CallStatistics, RateStatistics, ReceivedStatistics, SentStatistics
 from mien.call.voice_tally import voice_statistics
 from mien.protocol.control import Carrier
 
@@ -20,12 +20,26 @@ async def call_statistics(call: CallState) -> CallStatistics:
         seconds=call.course.seconds,
         ended=call.course.ended,
         loopback=call.peer.is_loopback if call.peer else False,
-        camera_live=call.gate.is_open,
+        camera_live=call.gate.is_open or (call.outgoing is not None and call.outgoing.scene_live),
         sent=_sent(call, video_sent),
         received=_received(call, await call.view.counts(), video_received),
         wire=call.meter.totals(),
         round_trip_ms=call.round_trip_us / 1000,
         voice=await voice_statistics(call.peer, seconds=call.course.seconds),
+        rate=_rate(call),
+    )
+
+
+def _rate(call: CallState) -> RateStatistics:
+    if call.rate is None:
+        return RateStatistics()
+    return RateStatistics(
+        budget_kbps=call.rate.budget_kbps,
+        plan=call.rate.plan.text,
+        plan_kbps=call.rate.plan.wire_kbps,
+        mean_kbps=call.rate.mean_kbps,
+        most_kbps=call.rate.most_kbps,
+        changes=tuple(call.plans),
     )
 
 
@@ -47,6 +61,8 @@ def _sent(call: CallState, packets: int) -> SentStatistics:
         avatar_bytes=outgoing.offer.sent_bytes if outgoing.offer else 0,
         avatar_verdict=outgoing.offer.verdict if outgoing.offer else None,
         camera_pixels=call.gate.passed_pixels,
+        scene_messages=outgoing.scene_messages,
+        scene_bytes=outgoing.scene_bytes,
         video_packets=packets,
         rungs=tuple(outgoing.changes),
         reported_lost=call.reports.their_lost,
@@ -58,6 +74,9 @@ def _received(call: CallState, view: ViewCounts, packets: int) -> ReceivedStatis
     incoming, seconds = call.incoming, call.course.seconds
     return ReceivedStatistics(
         messages=view.messages,
+        scene_messages=view.scene_messages,
+        scene_bytes=view.scene_bytes,
+        scene_pictures=view.scene_pictures,
         by_carrier=_by_name(call.carriers.received),
         malformed=view.malformed,
         early=incoming.counts["early messages"] if incoming else 0,

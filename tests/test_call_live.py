@@ -52,6 +52,7 @@ def test_the_line() -> None:
         meter=meter(),
         reports=SimpleNamespace(recent_latency=Latency(), their_latency_ms=0.0),
         carriers=SimpleNamespace(current=Carrier.DATACHANNEL),
+        rate=None,
     )
     line = str(live_figures(cast(CallState, call)))
     assert line.endswith("rest 0.0) | face on data channel") and line.startswith("up 34.9 kbps (voice 16.8")

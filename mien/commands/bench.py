@@ -17,6 +17,7 @@ BENCHES: Final[dict[str, str]] = {
     "loss": "error against packet loss",
     "latency": "frame stamp to picture, step by step",
     "call": "a whole call, every byte counted",
+    "budget": "calls with a budget, and what they send",
 }
 
 EXAMPLE: Final = "\n".join(

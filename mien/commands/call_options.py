@@ -10,15 +10,19 @@ from mien.call.carrier_choice import CarrierWish
 from mien.call.face_view import ViewSettings
 from mien.call.opus import FRAMES_MS, MAX_KBPS, MIN_KBPS, VoiceSettings
 from mien.call.peer import Addresses, IceServer
-from mien.call.settings import CallSettings
+from mien.call.rate_plan import Situation, check_budget
+from mien.call.settings import CallSettings, RateSettings
 from mien.call.signalling import DEFAULT_SERVER, is_loopback
 from mien.call.source_worker import SenderSettings
 from mien.commands import call_sound
+from mien.commands.scene_options import add_scene_arguments, scene_settings
+from mien.protocol.control import Carrier
 from mien.protocol.errors import MienError
 from mien.protocol.private_files import cache_folder
 from mien.protocol.quantizer import Quality
 
 ICE_PASSWORD: Final = "MIEN_ICE_PASSWORD"
+LEAST_VIDEO_KBPS: Final = 600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     face.add_argument("--avatar", metavar="FILE", help="your avatar; without it you are not seen")
     face.add_argument(
-        "--quality", choices=[q.name.lower() for q in Quality], default="normal", help="default: normal"
+        "--quality",
+        choices=[q.name.lower() for q in Quality],
+        help="how fine your face is coded (default: normal, or what --budget-kbps pays)",
     )
     face.add_argument(
         "--repeat", action="store_true", help="begin a clip again at its end (default: hang up)"
@@ -56,21 +62,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let your camera be shown as video when your face is lost for 2 s, until it is back",
     )
     face.add_argument("--show", action="store_true", help="show your camera as video from the start")
+    add_scene_arguments(parser)
     voice = parser.add_argument_group("voice")
     call_sound.add_arguments(voice)
     voice.add_argument(
         "--voice-kbps",
         type=float,
-        default=12.0,
         metavar="6..24",
-        help="of sound; headers come on top. The lower of the two sides' is used (default: 12)",
+        help="of sound at most; headers come on top. The lower of the two sides' is used (default: 12, with a budget 16)",
     )
     voice.add_argument(
         "--voice-frame-ms",
         type=int,
         choices=FRAMES_MS,
-        default=60,
-        help="a packet's length: longer costs less and waits longer (default: 60)",
+        help="a packet's length at least: longer costs less and waits longer (default: 60, with a budget 40)",
     )
     voice.add_argument("--mute", action="store_true", help="begin muted")
     voice.add_argument("--no-audio", action="store_true", help="neither send nor receive voice")
@@ -98,6 +103,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--ice-user", help=f"user name for turn:; the password is read from ${ICE_PASSWORD}")
     network.add_argument("--loopback", action="store_true", help="use this machine's loopback only")
     network.add_argument(
+        "--budget-kbps",
+        type=float,
+        metavar="N",
+        help="keep to so much on the wire, everything counted, in any five seconds, up and down (default: what the link "
+        "carries). Sending your avatar's first picture may take half of it beside your voice",
+    )
+    network.add_argument(
         "--transfer-kbps", type=float, default=17.0, help="for sending your avatar (default: 17)"
     )
     run = parser.add_argument_group("run")
@@ -122,6 +134,7 @@ def check_options(options: argparse.Namespace) -> None:
         ("size", 64, 4096),
         ("transfer_kbps", 1, 1e6),
         ("voice_kbps", MIN_KBPS, MAX_KBPS),
+        ("budget_kbps", 1, 1e6),
     ):
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
@@ -133,8 +146,52 @@ def check_options(options: argparse.Namespace) -> None:
             )
     if options.no_audio and (options.audio or options.mute):
         raise MienError("--no-audio leaves nothing for --audio or --mute to do: leave one out")
+    if scene_settings(options) is not None:
+        _check_scene(options)
+    if options.budget_kbps is not None:
+        _check_budget(options)
     if options.show and not (options.avatar or options.input):
         raise MienError("--show shows your camera: name it with --input camera")
+
+
+def _check_scene(options: argparse.Namespace) -> None:
+    """Refuse a scene that nothing carries. Raises `MienError`."""
+    if not options.avatar:
+        raise MienError("--scene goes around your avatar: name it with --avatar")
+    if options.budget_kbps is not None:
+        raise MienError("--scene is in no budget yet: leave out one of --scene and --budget-kbps")
+
+
+def _check_budget(options: argparse.Namespace) -> None:
+    """Refuse a budget that cannot be kept, also where everything goes well. Raises `MienError`."""
+    if (options.show or options.allow_video) and options.budget_kbps < LEAST_VIDEO_KBPS:
+        raise MienError(
+            f"--budget-kbps {options.budget_kbps:g} has no room for your camera, which takes {LEAST_VIDEO_KBPS:g} kbps: "
+            "leave out --show and --allow-video"
+        )
+    speaks = not options.no_audio and options.audio != "silence"
+    rides = not options.no_audio and options.carrier != CarrierWish.DATACHANNEL
+    check_budget(
+        options.budget_kbps,
+        Situation(
+            voice=_voice(options) if speaks else None,
+            face=options.avatar is not None,
+            carriers=frozenset({Carrier.DATACHANNEL, *((Carrier.AUDIO,) if rides else ())}),
+            qualities=_qualities(options),
+            acknowledges=False,
+        ),
+    )
+
+
+def _voice(options: argparse.Namespace) -> VoiceSettings:
+    usual = VoiceSettings(12, 60) if options.budget_kbps is None else VoiceSettings(16, 40)
+    return VoiceSettings(options.voice_kbps or usual.kbps, options.voice_frame_ms or usual.frame_ms)
+
+
+def _qualities(options: argparse.Namespace) -> frozenset[Quality]:
+    if options.quality is not None:
+        return frozenset({Quality[options.quality.upper()]})
+    return frozenset(Quality) if options.budget_kbps is not None else frozenset({Quality.LOW, Quality.NORMAL})
 
 
 def call_settings(options: argparse.Namespace, url: str) -> CallSettings:
@@ -145,13 +202,14 @@ def call_settings(options: argparse.Namespace, url: str) -> CallSettings:
         view=ViewSettings(
             longest_px=options.size, rate=Fraction(options.fps).limit_denominator(1001), out=options.out
         ),
-        sender=SenderSettings(quality=Quality[options.quality.upper()], repeat=options.repeat),
+        sender=SenderSettings(quality=Quality[(options.quality or "normal").upper()], repeat=options.repeat, scene=scene_settings(options)),
+        rate=RateSettings(options.budget_kbps, _qualities(options)),
         addresses=Addresses.LOOPBACK if options.loopback else addresses,
         ice_servers=tuple(IceServer(server, options.ice_user, password) for server in options.ice_server),
         allow_video=options.allow_video,
         audio=not options.no_audio,
         carrier=CarrierWish(options.carrier),
-        voice=VoiceSettings(kbps=options.voice_kbps, frame_ms=options.voice_frame_ms),
+        voice=_voice(options),
         record=options.record,
         cache_folder=None if options.no_cache else cache_folder() / "avatars",
         transfer_kbps=options.transfer_kbps,
