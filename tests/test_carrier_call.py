@@ -1,5 +1,6 @@
 """Faces in the packets of voices, in whole calls on loopback: what is counted is packets, not time."""
 
+import argparse
 import asyncio
 from collections.abc import Callable, Coroutine
 from fractions import Fraction
@@ -22,6 +23,7 @@ from mien.call.scripted_source import CoverableSource
 from mien.call.session import CallHooks, CallSession, CallSettings, Participant
 from mien.call.statistics import CallStatistics
 from mien.call.wire_meter import Cause
+from mien.commands.call_options import add_arguments, call_settings
 from mien.decoder.recording import read_recording
 from mien.protocol.control import Carrier
 from mien.protocol.log import open_log
@@ -59,6 +61,14 @@ def settings(**changes: Any) -> CallSettings:
 
 def in_loop(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+@pytest.mark.parametrize("wish", [None, *CarrierWish])
+def test_the_command_line_says_which_carrier(wish: CarrierWish | None) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = parser.parse_args(["den", *(("--carrier", wish.value) if wish else ())])
+    assert call_settings(options, "ws://127.0.0.1/den").carrier is (wish or CarrierWish.AUTO)
 
 
 async def call_through(

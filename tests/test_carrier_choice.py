@@ -343,6 +343,15 @@ def test_messages_take_the_data_channel_until_the_probe_is_heard() -> None:
     assert call.told == ["carrier: your face rides in the packets of your voice"]
 
 
+def test_messages_that_would_cost_too_much_wait_for_the_next_packet() -> None:
+    call = Call().on_audio()
+    call.talker.cut = lambda: bytes(60)  # type: ignore[method-assign]
+    boarded = [call.board() for _ in range(200)]  # 12 s
+    rode = sum(message is not None for message in boarded)
+    assert RIDE_KBPS - 0.1 < rode * (60 + 5) * 8 / 12_000 < RIDE_KBPS + 0.3
+    assert boarded[:3] == [bytes(60)] * 3 and None in boarded
+
+
 def test_a_still_face_sends_nothing() -> None:
     call = Call().on_audio()
     call.talker.still = True
