@@ -4,15 +4,19 @@ Which of them takes our messages is decided in `carrier_choice`; when one rides 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from mien.call.carrier_cadence import RideAllowance
 from mien.call.carrier_choice import CarrierChoice, CarrierWatch, CarrierWish
+from mien.protocol.capsule import MAX_MESSAGES, pack
 from mien.protocol.control import Carrier, CarrierHeard
+from mien.protocol.errors import WireError
+from mien.protocol.message import MAX_MESSAGE_BYTES
 
 MAX_WAITING: Final = 4  # messages that were complete before a packet left; older ones are of no use
+MAX_SCENE_WAITING: Final = 16  # messages of scene pictures; the oldest go first, and are asked for again
 RIDE_BYTES: Final = 5  # of framing around a message in a packet of voice
 DISAPPOINTED_US: Final = (
     3_000_000  # after so long without an answer, whoever insisted on the audio carrier is told
@@ -58,6 +62,7 @@ class Carriers:
         self._told_disappointment = False
         self.allowance = RideAllowance()
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
+        self._scene: deque[bytes] = deque(maxlen=MAX_SCENE_WAITING)
         self.sent = {carrier: CarrierCounts() for carrier in Carrier}
         self.received = {carrier: CarrierCounts() for carrier in Carrier}
 
@@ -94,6 +99,29 @@ class Carriers:
             return True
         return self._send_by_channel(message)
 
+    def send_scene(self, messages: Sequence[bytes]) -> None:
+        """Send a scene picture's messages, together with what the face has to say by now."""
+        self._scene.extend(messages)
+        if self._current is Carrier.AUDIO:
+            return
+        face = self._face.cut() if self._face is not None else None
+        while (message := self._with_scene(face, MAX_MESSAGE_BYTES)) is not None:
+            self._send_by_channel(message)
+            face = None
+
+    def _with_scene(self, face: bytes | None, room_bytes: int) -> bytes | None:
+        """Return a face's message and as much of the scene as there is room for; what never has is sent by itself."""
+        parts = [] if face is None else [face]
+        while self._scene and len(parts) < MAX_MESSAGES:
+            together = _packed([*parts, self._scene[0]])
+            if together is not None and len(together) <= room_bytes:
+                parts.append(self._scene.popleft())
+            elif len(parts) <= 1:
+                self._send_by_channel(self._scene.popleft())
+            else:
+                break
+        return _packed(parts)
+
     def board(self, now_us: int, room_bytes: int) -> bytes | None:
         """Return the message that rides in a packet of voice that leaves now. What is too long for it is sent."""
         self._choice.on_line(now_us)
@@ -105,13 +133,15 @@ class Carriers:
         if not self.allowance.is_open(now_us):
             return None  # what is not cut now goes with the next message
         message = self._waiting.popleft() if self._waiting else self._face.cut()
+        if message is not None and len(message) > room_bytes:
+            self._send_by_channel(message)
+            message = None
+        if message is not None:
+            self.allowance.note(len(message) + RIDE_BYTES)  # of the face; a scene is the user's own wish
+        message = self._with_scene(message, room_bytes)
         if message is None:
             return None
-        if len(message) > room_bytes:
-            self._send_by_channel(message)
-            return None
         self._choice.on_sent(now_us)
-        self.allowance.note(len(message) + RIDE_BYTES)
         self.sent[Carrier.AUDIO] = self.sent[Carrier.AUDIO].plus(len(message))
         return message
 
@@ -150,6 +180,8 @@ class Carriers:
         self._tell(f"carrier: your face takes the data channel: {self._choice.why}")
         while self._waiting:
             self._send_by_channel(self._waiting.popleft())
+        while self._scene:
+            self._send_by_channel(self._scene.popleft())
 
     def _notice_disappointment(self, now_us: int) -> None:
         late = self._face_us is not None and now_us - self._face_us > DISAPPOINTED_US
@@ -164,3 +196,11 @@ class Carriers:
             return False
         self.sent[Carrier.DATACHANNEL] = self.sent[Carrier.DATACHANNEL].plus(len(message))
         return True
+
+
+def _packed(messages: Sequence[bytes]) -> bytes | None:
+    """Return messages as one; None where there are none, or where they cannot be one."""
+    try:
+        return pack(messages) if messages else None
+    except WireError:
+        return None

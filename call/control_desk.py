@@ -20,6 +20,8 @@ from mien.protocol.control import (
     RecordingNotice,
     Rung,
     RungSwitch,
+    SceneStart,
+    SceneWanted,
     StreamStart,
     UnknownControl,
     Verdict,
@@ -82,6 +84,10 @@ class ControlDesk:
                 call.carriers.on_report(message, clock.now_us())
             case VoiceClock():
                 call.lip_sync.on_clock(message)
+            case SceneStart():
+                call.incoming.on_scene_start(message, clock.now_us())
+            case SceneWanted() if call.outgoing is not None:
+                call.outgoing.on_scene_wanted(message.stream)
             case Bye():
                 call.course.end("the other side hung up")
             case _:

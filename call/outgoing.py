@@ -14,6 +14,7 @@ from mien.call.ladder import Decision, Ladder, LadderSettings
 from mien.call.peer import CONTROL, Peer
 from mien.call.rate_plan import Plan
 from mien.call.redundancy import Redundancy
+from mien.call.scene_gate import SceneGate
 from mien.call.source_worker import SenderSettings, SourceListener, SourceWorker, TrackedFrame
 from mien.call.statistics import RungChange
 from mien.call.video_gate import VideoGate
@@ -21,7 +22,7 @@ from mien.encoder.capture import Source
 from mien.encoder.tracker import Tracker
 from mien.protocol.avatar import AvatarAssembler, Signer
 from mien.protocol.codec import frames_per_batch
-from mien.protocol.control import Carrier, RungSwitch, StreamStart
+from mien.protocol.control import Carrier, Rung, RungSwitch, SceneStart, StreamStart
 from mien.protocol.message import MAX_FRAMES_PER_MESSAGE
 from mien.protocol.stream import StreamHeader
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 MAX_STAMPS: Final = 900  # half a minute of ticks
 MAX_CHANGES: Final = 1000
 USUAL_TICKS_PER_S: Final = 30.0
+SCENE_REFRESH_US: Final = 500_000  # at the soonest, after the last one
 RIDE_FRAMES: Final = 2  # of a message in a packet of voice, as a rule
 
 
@@ -64,6 +66,12 @@ class OutgoingFace:
         self._stamps: dict[int, int] = {}
         self._stamp_order: deque[int] = deque()
         self._over = False
+        self._scene = SceneGate(wanted=False)
+        self._scene_live = False
+        self._may_show: Callable[[], bool] = lambda: True
+        self._scene_refreshed_us = -SCENE_REFRESH_US
+        self.scene_messages = 0
+        self.scene_bytes = 0
         self.header: StreamHeader | None = None  # of our stream
         self.offer: AvatarOffer | None = None
         self.changes: deque[RungChange] = deque(maxlen=MAX_CHANGES)
@@ -101,6 +109,8 @@ class OutgoingFace:
         )
         self._batch_frames = sender.frames_per_message or self._batch_frames
         self._batch_is_fixed = sender.frames_per_message is not None
+        self._scene = SceneGate(wanted=sender.scene is not None and avatar is not None)
+        self._may_show = sender.may_show
         self._worker.start()
         if avatar is not None:
             self._carriers.carry(self, clock.now_us())
@@ -109,6 +119,11 @@ class OutgoingFace:
     def decision(self) -> Decision | None:
         """What the other side was last told to show, and why."""
         return self._announced
+
+    @property
+    def scene_live(self) -> bool:
+        """Whether pictures of the camera leave as a scene layer."""
+        return self._scene_live
 
     @property
     def frames_left_out(self) -> int:
@@ -157,6 +172,8 @@ class OutgoingFace:
         if self._plan is not None:
             self.pace(self._plan)
         self._peer.send(CONTROL, StreamStart.of(header).serialize())
+        if self._scene.wanted:
+            self._peer.send(CONTROL, SceneStart(header.stream, True).serialize())
 
     def on_frame(self, frame: TrackedFrame) -> None:
         """A frame was tracked. It meets the gate only after the ladder has seen its faces."""
@@ -169,6 +186,24 @@ class OutgoingFace:
         if frame.tick is not None:
             self._note_stamp(frame.tick, frame.stamp_us)
         self._send(frame.messages)
+        if not self._may_show():
+            self._scene.stranger()
+            self._settle_scene()
+        if frame.scene and self._scene_live and self._may_send:
+            self.scene_messages += len(frame.scene)
+            self.scene_bytes += sum(map(len, frame.scene))
+            self._carriers.send_scene(frame.scene)
+
+    def on_scene_wanted(self, stream: int) -> None:
+        """The other side takes scenes of a stream of ours, or has lost a picture of one."""
+        if self._worker is None or self.header is None or stream != self.header.stream:
+            return
+        self._scene.accept()
+        now_us = clock.now_us()
+        if now_us - self._scene_refreshed_us >= SCENE_REFRESH_US:
+            self._scene_refreshed_us = now_us
+            self._worker.refresh_scene()
+        self._settle_scene()
 
     def on_source_end(self, messages: tuple[bytes, ...]) -> None:
         """The input has ended; these are its last messages."""
@@ -209,12 +244,15 @@ class OutgoingFace:
 
     def hide(self) -> None:
         """The user hides the camera, for the rest of the call unless shown again."""
+        self._scene.hide()
+        self._settle_scene()
         if self._ladder is not None:
             self._apply(self._ladder.hide(clock.now_us()))
 
     def end(self) -> None:
         """Send nothing any more."""
         self._over = True
+        self._settle_scene()
         self._gate.close()
 
     async def stop(self) -> None:
@@ -249,6 +287,8 @@ class OutgoingFace:
             return
         was_live = self._announced is not None and self._announced.camera_live
         self._announced = decision
+        self._scene.show_avatar(decision.rung is Rung.AVATAR)
+        self._settle_scene()
         if decision.camera_live:
             self._gate.open()
         else:
@@ -261,3 +301,18 @@ class OutgoingFace:
         self.changes.append(RungChange(seconds, decision.rung, decision.reason, decision.camera_live))
         switch = RungSwitch(decision.rung, decision.reason, decision.camera_live)
         self._peer.send(CONTROL, switch.serialize())
+
+    def _settle_scene(self) -> None:
+        """Make scene pictures or stop, as the gate says now; tell our user, and the other side that it is over."""
+        live = self._scene.is_open and not self._over
+        if self._worker is not None:
+            self._worker.open_scene(live)
+        if live == self._scene_live:
+            return
+        self._scene_live = live
+        if live:
+            self._tell("CAMERA LIVE: the other side sees a small picture of your camera (scene layer)")
+        elif not self._gate.is_open:
+            self._tell("camera off: no scene layer")
+        if not self._scene.wanted and self.header is not None and not self._over:
+            self._peer.send(CONTROL, SceneStart(self.header.stream, False).serialize())

@@ -148,7 +148,8 @@ class CallSession:
     @property
     def camera_live(self) -> bool:
         """Whether camera pictures are leaving: the indicator that the user's own view must show."""
-        return self._call.gate.is_open
+        outgoing = self._call.outgoing
+        return self._call.gate.is_open or (outgoing is not None and outgoing.scene_live)
 
     @property
     def rung(self) -> Rung:

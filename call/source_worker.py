@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from mien.call import clock
 from mien.encoder.capture import Frame, Source
+from mien.encoder.scene_sender import SceneSender, SceneSettings
 from mien.encoder.sender import FaceSender
 from mien.encoder.stream_setup import make_fitter, make_stream_header
-from mien.encoder.tracker import Tracker
+from mien.encoder.tracker import Tracker, Tracking
 from mien.protocol.avatar import Avatar
 from mien.protocol.quantizer import Quality
 from mien.protocol.stream import StreamHeader
@@ -42,7 +43,8 @@ class TrackedFrame:
     `rgb` is uint8 [height, width, 3]. `stamp_us` is when it was taken, on `mien.call.clock`; `done_us` when
     tracking and coding were done; `cpu_us` what they cost this thread. `landmarks`: the face, float32
     [478, 3] in image space, where exactly one was found. `messages` are the coefficient messages that this frame
-    completed, `tick` the stream's tick that carries it, None if none does.
+    completed, `tick` the stream's tick that carries it, None if none does. `scene` are the messages of its scene
+    picture, where one was due and is to be made.
     """
 
     rgb: NDArray[np.uint8]
@@ -54,6 +56,7 @@ class TrackedFrame:
     landmarks: NDArray[np.float32] | None
     tick: int | None
     messages: tuple[bytes, ...]
+    scene: tuple[bytes, ...] = ()
 
 
 class SourceListener(Protocol):
@@ -76,6 +79,10 @@ class SenderSettings:
     quality: Quality = Quality.NORMAL
     frames_per_message: int | None = None  # None: 200 ms of them
     repeat: bool = False  # a file begins again at its end
+    scene: SceneSettings | None = None  # that a scene may be made at all, and what it may show
+    may_show: Callable[[], bool] = lambda: (
+        True
+    )  # whether nothing says that it is a stranger who would be shown
 
 
 class SourceWorker:
@@ -104,6 +111,9 @@ class SourceWorker:
         self._sender: FaceSender | None = None
         self._coding = threading.Lock()  # the sender is used on the thread, and cut on the loop
         self._wishes: dict[str, Callable[[FaceSender], None]] = {}  # for a sender that is not there yet
+        self._scene: SceneSender | None = None  # used on the thread alone
+        self._scene_open = threading.Event()
+        self._scene_refresh = threading.Event()
         self._warm_up: list[NDArray[np.float32]] = []
         self._warm_since_us: int | None = None
         self.left_out = 0  # frames that were not tracked, because loop or machine were too slow
@@ -145,6 +155,17 @@ class SourceWorker:
         """See `FaceSender.set_repeats`."""
         self._wish("repeats", lambda sender: sender.set_repeats(copies, lag, span=span))
 
+    def open_scene(self, wanted: bool) -> None:
+        """Make scene pictures from the next frame on, or no more of them. Closed at first."""
+        if wanted:
+            self._scene_open.set()
+        else:
+            self._scene_open.clear()
+
+    def refresh_scene(self) -> None:
+        """Let the next scene picture decode alone."""
+        self._scene_refresh.set()
+
     def _wish(self, what: str, change: Callable[[FaceSender], None]) -> None:
         """Change how the sender codes, now or as soon as there is one."""
         with self._coding:
@@ -166,6 +187,8 @@ class SourceWorker:
             error = caught
         finally:
             self._source.close()
+            if self._scene is not None:
+                self._scene.close()
         self._post(self._finish, messages, error)
 
     def _paced(self) -> Iterator[tuple[Frame, int, int]]:
@@ -214,6 +237,7 @@ class SourceWorker:
             with self._coding:
                 messages = self._sender.code(state)
             tick = self._sender.frame_tick
+        scene = self._scene_of(tick, frame, tracking)
         self._post(
             self._deliver,
             TrackedFrame(
@@ -226,8 +250,26 @@ class SourceWorker:
                 landmarks=face,
                 tick=tick,
                 messages=tuple(messages),
+                scene=tuple(scene),
             ),
         )
+
+    def _scene_of(self, tick: int | None, frame: Frame, tracking: Tracking) -> list[bytes]:
+        """Return the messages of the frame's scene picture, if one may be made and is due."""
+        wanted = self._settings.scene
+        if wanted is None or self._sender is None or not self._scene_open.is_set():
+            return []
+        if not self._settings.may_show():
+            return []
+        if self._scene is None:
+            height, width = frame.rgb.shape[:2]
+            self._scene = SceneSender(self._sender.header, wanted, width=width, height=height)
+        if self._scene_refresh.is_set():
+            self._scene_refresh.clear()
+            self._scene.refresh()
+        messages = self._scene.on_frame(tick, frame.rgb, tracking)
+        # Asked again: the user may have hidden the camera meanwhile.
+        return messages if self._scene_open.is_set() else []
 
     def _collect(self, face: NDArray[np.float32] | None, timestamp_us: int, frame: Frame) -> None:
         """Collect faces for the stream's reference; begin the stream when there are enough, or none comes."""

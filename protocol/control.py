@@ -390,6 +390,31 @@ class VoiceClock(ControlMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class SceneStart(ControlMessage):
+    """The sender would like to send a scene layer beside its `stream`, or (not `active`) sends none any more.
+
+    Scene messages follow only where the other side answers `SceneWanted`.
+    """
+
+    KIND: ClassVar[int] = 11
+    CHECKS: ClassVar[dict[str, Check]] = {"stream": _whole(15), "active": _flag}
+    stream: int
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SceneWanted(ControlMessage):
+    """The sender of this takes scenes of the other's `stream`: the next unit is to decode alone.
+
+    Sent once after `SceneStart`, and again where a unit was lost.
+    """
+
+    KIND: ClassVar[int] = 12
+    CHECKS: ClassVar[dict[str, Check]] = {"stream": _whole(15)}
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownControl:
     """A message of a kind from a later version, to be skipped."""
 
@@ -409,6 +434,8 @@ _KINDS: Final[dict[int, type[ControlMessage]]] = {
         Bye,
         CarrierHeard,
         VoiceClock,
+        SceneStart,
+        SceneWanted,
     )
 }
 for _kind in _KINDS.values():  # the checks are the wire order, so they have to be the fields

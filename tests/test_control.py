@@ -22,6 +22,8 @@ from mien.protocol.control import (
     RecordingNotice,
     Rung,
     RungSwitch,
+    SceneStart,
+    SceneWanted,
     StreamStart,
     UnknownControl,
     VoiceClock,
@@ -56,6 +58,8 @@ EXAMPLES: list[ControlMessage] = [
     Bye(0),
     CarrierHeard(1, 70_000, 2_600),
     VoiceClock(15, 1 << 40, (1 << 32) - 1),
+    SceneStart(3, True),
+    SceneWanted(15),
 ]
 
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from mien.call.face_view import ShownPicture
 from mien.call.rendezvous import RoomRendezvous
 from mien.call.self_view import with_self_view
 from mien.call.session import CallHooks, CallSession, Participant
+from mien.call.settings import CallSettings
 from mien.call.signalling import SignallingClient
 from mien.call.source_worker import TrackedFrame
 from mien.call.statistics import CallStatistics
@@ -29,6 +31,7 @@ __all__ = ["EXAMPLE", "add_arguments", "run"]
 EXAMPLE: Final = """examples:
   mien call ws://127.0.0.1:8765/den --avatar me.avatar
   mien call wss://example.org/den --avatar me.avatar --allow-video --record talk.mien
+  mien call den --avatar me.avatar --scene 5
   mien call den --input talk.mp4 --avatar me.avatar --out received.mp4 --seconds 30 --json-stats stats.json
 
 In a terminal, while the call runs: show, hide (the camera), mute, unmute (the voice), quit.
@@ -66,7 +69,7 @@ async def _call(options: argparse.Namespace, equipment: Equipment, console: Cons
             signer=equipment.signer,
             voice=sound.voice,
         ),
-        call_settings(options, equipment.url),
+        _settings(options, equipment),
         hooks,
     )
     helpers = [
@@ -82,6 +85,12 @@ async def _call(options: argparse.Namespace, equipment: Equipment, console: Cons
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
         sound.close()
+
+
+def _settings(options: argparse.Namespace, equipment: Equipment) -> CallSettings:
+    settings = call_settings(options, equipment.url)
+    sender = replace(settings.sender, may_show=lambda: not equipment.stranger)
+    return replace(settings, sender=sender)
 
 
 def _keep_own(equipment: Equipment, frame: TrackedFrame) -> None:

@@ -16,6 +16,7 @@ from mien.decoder.window import Window
 from mien.encoder.capture import open_source
 from mien.encoder.identity import watched
 from mien.encoder.owner_key import OwnerKey, load_owner_key
+from mien.encoder.scene_sender import check_own_likeness
 from mien.encoder.tracker import Tracker
 from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.avatar import AvatarAssembler
@@ -32,6 +33,7 @@ class Equipment:
     tracker: Tracker | None = None
     avatar: AvatarAssembler | None = None
     signer: OwnerKey | None = None
+    stranger: bool = False  # whoever is before the camera does not look like the avatar's owner
     window: Window | None = None
     own: NDArray[np.uint8] | None = field(
         default=None, repr=False
@@ -47,13 +49,18 @@ def opened_equipment(options: argparse.Namespace, console: Console) -> Iterator[
             equipment.avatar = read_avatar(options.avatar)
             equipment.signer = load_owner_key()
             _warn_of_key(equipment, console)
+            if options.scene is not None:
+                check_own_likeness(equipment.avatar.manifest)
         if options.avatar or options.input:
             equipment.source = CoverableSource(open_source(options.input or "camera"))
             stack.callback(equipment.source.close)
             avatar = equipment.avatar.avatar if equipment.avatar else None
-            tracker = watched(
-                open_tracker(), avatar, lambda text: console.print(f"warning: {text}", style="yellow")
-            )
+
+            def warn(text: str) -> None:
+                equipment.stranger = True
+                console.print(f"warning: {text}", style="yellow")
+
+            tracker = watched(open_tracker(), avatar, warn)
             equipment.tracker = stack.enter_context(contextlib.closing(tracker))
             _warn_of_tracker(equipment, console)
         else:

@@ -202,7 +202,11 @@ def call_settings(options: argparse.Namespace, url: str) -> CallSettings:
         view=ViewSettings(
             longest_px=options.size, rate=Fraction(options.fps).limit_denominator(1001), out=options.out
         ),
-        sender=SenderSettings(quality=Quality[(options.quality or "normal").upper()], repeat=options.repeat, scene=scene_settings(options)),
+        sender=SenderSettings(
+            quality=Quality[(options.quality or "normal").upper()],
+            repeat=options.repeat,
+            scene=scene_settings(options),
+        ),
         rate=RateSettings(options.budget_kbps, _qualities(options)),
         addresses=Addresses.LOOPBACK if options.loopback else addresses,
         ice_servers=tuple(IceServer(server, options.ice_user, password) for server in options.ice_server),
