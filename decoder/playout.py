@@ -26,6 +26,8 @@ from mien.protocol.state import EXPRESSION_COUNT, FaceState
 from mien.protocol.stream import StreamHeader
 
 UNSEEN_US: Final = 10_000  # a picture that is so much older than it should be only moves more slowly
+FAST_PER_TICK: Final = 0.15  # of a coefficient: three times what a lively face does
+MAX_WAY_TICKS: Final = 6
 MAX_TICKS: Final = 256  # buffered; when nobody asks for pictures, the oldest go
 
 
@@ -308,8 +310,7 @@ class Playout:
         del self._states[tick]
         self._coarse.discard(tick)
         self._strides.pop(tick, None)
-        bridged = self._ticks and self._ticks[0] - tick <= self._bridge_ticks
-        if self._ticks and (tick in self._still or not bridged):
+        if self._ticks and self._ticks[0] - tick > self._bridge_ticks and tick not in self._still:
             self._smooth_over = True
         self._still.discard(tick)
 
@@ -339,7 +340,7 @@ class Playout:
         if not self._states[first].tracked:
             return self._untracked(position, first, following), False
         if first in self._still:
-            return self._at_rest_since(position, first), following is not None
+            return self._at_rest_since(position, first, following), following is not None
         if following is not None and following - first <= self._bridge_ticks:
             return self._between(position, first, following), True
         return self._after(position, first, following)
@@ -353,11 +354,17 @@ class Playout:
         status = self._gap_status(gap_us) if gap_us and following is None else Status.UNTRACKED
         return Shown(self._concealed(held, self._age_us(position, since)), status, position)
 
-    def _at_rest_since(self, position: Fraction, first: int) -> Shown:
-        """Show what holds until something else is said; also up to a tick that is there already."""
+    def _at_rest_since(self, position: Fraction, first: int, following: int | None) -> Shown:
+        """Show what holds until something else is said, and the way from there to that."""
         silence_us = self._silence_us(position, first)
+        held = self._concealed(self._states[first], silence_us)
         status = self._gap_status(self._age_us(position, first)) if silence_us else Status.LIVE
-        return Shown(self._concealed(self._states[first], silence_us), status, position)
+        if following is not None and self._states[following].tracked:
+            way_ticks = min(_way_ticks(held, self._states[following]), following - first)
+            weight = (position - following) / way_ticks + 1
+            if weight > 0:
+                held = _interpolate(held, self._states[following], np.float32(weight))
+        return Shown(held, status, position)
 
     def _between(self, position: Fraction, first: int, following: int) -> Shown:
         left, right = self._states[first], self._states[following]
@@ -432,6 +439,15 @@ def _interpolate(left: FaceState, right: FaceState, weight: np.float32) -> FaceS
         left.expression + (right.expression - left.expression) * weight,
         left.tracked,
     )
+
+
+def _way_ticks(rest: FaceState, moving: FaceState) -> int:
+    """Return over how many ticks to go from rest to the first state that is known after it.
+
+    One, where nothing was lost between them; more where that would be faster than a face moves.
+    """
+    distance = float(np.abs(moving.coefficients() - rest.coefficients()).max())
+    return min(MAX_WAY_TICKS, 1 + int(distance / FAST_PER_TICK))
 
 
 def _stride(batch: Batch) -> int:
