@@ -22,6 +22,7 @@ from mien.call.time_stretch import lengthen, shorten
 from mien.protocol.errors import WireError
 
 READ_SAMPLES: Final = 960  # 20 ms
+CODER_DELAY_US: Final = 6_500  # of libopus: what it gives for a position began before it
 LEAST_WAIT: Final = RATE_HZ * 20 // 1000  # samples; for what a scheduler does to both ends
 MOST_WAIT: Final = RATE_HZ * 400 // 1000
 STEADY_PACKETS: Final = 64  # jitter is what the newest so many show
@@ -131,8 +132,9 @@ class VoicePlayout:
         return max(own_us, min(heard_us - self._time_us(timestamp), own_us + MOST_HELD_BACK_US))
 
     def _time_us(self, timestamp: int) -> int:
+        """Return when the sound of an RTP timestamp comes out of the decoder that began with position 0."""
         position = self._newest_end + _difference(timestamp, self._newest_end)
-        return position * 1_000_000 // RATE_HZ
+        return position * 1_000_000 // RATE_HZ + CODER_DELAY_US
 
     def push(self, sequence: int, timestamp: int, packet: bytes, *, arrival_us: int) -> None:
         """Take a packet with its RTP sequence number (16 bits) and timestamp (32 bits, 48 kHz)."""

@@ -14,7 +14,7 @@ All fields are backward maps: they say for a pixel of the result where in the so
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import resources
@@ -97,6 +97,38 @@ def motion_at(time_s: float) -> Motion:
         gaze_x=gaze_x,
         gaze_y=gaze_y,
     )
+
+
+_TONE_S: Final = 1.37  # from one tone to the next, on average
+_TONE_LASTS_S: Final = 0.35
+_JAW_MOVES_S: Final = 0.12
+
+
+def tone_start_s(number: int) -> float:
+    """Return when the script's tone of a number begins, 0 and up: at uneven distances, so that no two are confused."""
+    return 0.7 + _TONE_S * number + 0.21 * math.sin(2.1 * number)
+
+
+def tone_at(time_s: float) -> bool:
+    """Return whether there is a tone in the sound that goes with `toning_at`."""
+    near = max(0, round((time_s - 0.7) / _TONE_S))
+    starts = (tone_start_s(number) for number in (max(0, near - 1), near, near + 1))
+    return any(start <= time_s < start + _TONE_LASTS_S for start in starts)
+
+
+def toning_at(time_s: float) -> Motion:
+    """A second script, for measuring how sound and picture lie: the jaw is open while there is a tone, else shut.
+
+    It is half open at the very begin of the tone and at its end.
+    """
+    near = max(0, round((time_s - 0.7) / _TONE_S))
+    jaw = 0.0
+    for number in (max(0, near - 1), near, near + 1):
+        start = tone_start_s(number)
+        opening = (time_s - start) / _JAW_MOVES_S + 0.5
+        closing = (start + _TONE_LASTS_S - time_s) / _JAW_MOVES_S + 0.5
+        jaw = max(jaw, min(opening, closing, 1.0))
+    return Motion(yaw_deg=2.0 * _sine(time_s, 0.17, 0.0), jaw=jaw)
 
 
 def _sine(time_s: float, rate_hz: float, turn: float) -> float:
@@ -456,7 +488,7 @@ def _landmarks() -> NDArray[np.float32]:
 
 
 class SyntheticSource:
-    """A `Source` of the living portrait: `seconds` of the script from `start_s` on, always the same pixels.
+    """A `Source` of the living portrait: `seconds` of a script from `start_s` on, always the same pixels.
 
     `live`: frames come at their own time, as from a camera; those that nobody took in time are never drawn, and
     counted in `missed`. Otherwise all come as fast as they are taken.
@@ -472,7 +504,9 @@ class SyntheticSource:
         rate: Fraction = Fraction(30),
         size_px: int = 384,
         live: bool = False,
+        script: Callable[[float], Motion] = motion_at,
     ) -> None:
+        self._script = script
         self._portrait = LivingPortrait(size_px)
         self._start_s = start_s
         self._closed = threading.Event()
@@ -487,7 +521,7 @@ class SyntheticSource:
             if self._closed.is_set():
                 return
             time_s = index / self.rate
-            rgb = self._portrait.picture(motion_at(self._start_s + float(time_s)))
+            rgb = self._portrait.picture(self._script(self._start_s + float(time_s)))
             yield Frame(rgb=rgb, timestamp_us=round(time_s * 1_000_000), index=count)
 
     def _due_in_time(self) -> Iterator[int]:
