@@ -135,14 +135,24 @@ async def measure_cases(
             stack.callback(capture.close)
         for group in (False, True):
             await asyncio.gather(*(measure(case) for case in cases if case.has_faces is group))
+        for case in cases:  # what the machine was too slow for, beside others, is done again without others
+            if options.at_once > 1 and (case.name not in results or _lacks(case, results)):
+                console.print(f"{case.name}: the machine was too slow, once more alone", highlight=False)
+                await measure(case)
     bytes_from: Mapping[int, int] = capture.bytes_from if capture is not None else {}
-    rows = [
-        row
-        for case in cases
-        if case.name in results
-        for row in measured(case, results[case.name], results.get(case.without_face or ""), bytes_from)
-    ]
-    return rows, note
+    return [row for case in cases for row in _rows(case, results, bytes_from)], note
+
+
+def _rows(
+    case: Case, results: Mapping[str, Pair], bytes_from: Mapping[int, int] | None = None
+) -> list[Measured]:
+    if case.name not in results:
+        return []
+    return measured(case, results[case.name], results.get(case.without_face or ""), bytes_from or {})
+
+
+def _lacks(case: Case, results: Mapping[str, Pair]) -> bool:
+    return any(row.lacks for row in _rows(case, results))
 
 
 def _call(case: Case, person: Person, voices: Voices, seconds: float) -> TwoWayCall:

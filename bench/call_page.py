@@ -14,7 +14,6 @@ from mien.bench.report_page import Code, ReportPage
 from mien.call.wire_tariff import ASSUMPTIONS
 from mien.protocol.errors import MienError
 
-MISSING: Final = 0.05  # of what was to be sent: a machine that leaves out more is too slow
 TITLE: Final = "What a whole call costs"
 SUBTITLE: Final = "kbps on the wire, sent by one side, all headers counted"
 COLOURS: Final = {
@@ -76,22 +75,13 @@ def astray_note(rows: Sequence[Measured]) -> str:
 
 def left_out_note(rows: Sequence[Measured]) -> str:
     """Return a warning where this machine was too slow for the calls, or nothing."""
-    slow = [r for r in rows if _frames_lack(r) or _packets_lack(r)]
+    slow = [r for r in rows if r.lacks]
     if not slow:
         return ""
     return (
         f"This machine was too slow in {len(slow)} of {len(rows)} rows: more than 5 % of the frames or of the packets of "
         "voice are missing, so that they cost less than they should. Give --at-once 1."
     )
-
-
-def _frames_lack(row: Measured) -> bool:
-    return row.face and row.frames_left_out > MISSING * (row.frames_left_out + row.frames_per_s * row.seconds)
-
-
-def _packets_lack(row: Measured) -> bool:
-    due = 1000 / row.frame_ms if row.voice == Voice.SPEECH else 0.0
-    return row.voice_packets_per_s < (1 - MISSING) * due
 
 
 def draw_call_plot(rows: Sequence[Measured], path: Path) -> None:

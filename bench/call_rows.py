@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mien.bench.call_cases import Case
+from mien.bench.call_cases import Case, Voice
 from mien.bench.two_way_call import SideResult, capture_percent
 from mien.call.wire_meter import Cause
 
 SIDES: Final = ("A", "B")
+MISSING: Final = 0.05  # of the frames or of the packets of voice
 # How causes are added up in the table; every cause is in one of them.
 GROUPS: Final[Mapping[str, tuple[Cause, ...]]] = {
     "voice_kbps": (Cause.AUDIO,),
@@ -70,6 +71,13 @@ class Measured:
     frames_per_s: float
     frames_left_out: int
     verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def lacks(self) -> bool:
+        """Whether the machine was too slow for this call: so much was left out that the figures are too low."""
+        frames = self.frames_left_out + self.frames_per_s * self.seconds
+        due_per_s = 1000 / self.frame_ms if self.voice == Voice.SPEECH else 0.0
+        return self.frames_left_out > MISSING * frames or self.voice_packets_per_s < (1 - MISSING) * due_per_s
 
 
 def measured(
