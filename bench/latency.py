@@ -13,9 +13,10 @@ from typing import Final
 from rich.console import Console
 
 from mien.bench.called_person import SYNTHETIC_TAKE_S, enrol, parts
-from mien.bench.latency_page import draw_latency_plot, latency_table, write_latency_page
+from mien.bench.latency_page import draw_latency_plot, latency_table, skew_table, write_latency_page
 from mien.bench.latency_rows import LatencyRow, latency_row
 from mien.bench.provenance import provenance
+from mien.bench.skew_rows import SkewRow, called_rows, computed_rows
 from mien.bench.speech_sound import speech
 from mien.bench.timed_call import KeptFrames, TimedCall, timed_call
 from mien.call.carrier_choice import CarrierWish
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input", type=Path, metavar="CLIP", help="a clip to track (default: the test picture)"
     )
     parser.add_argument("--case", metavar="TEXT", help="only cases with this in their name")
+    parser.add_argument("--no-skew", action="store_true", help="skip how lips and voice lie to one another")
     parser.add_argument(
         "--seconds", type=float, default=DEFAULT_SECONDS, help="measured in each call (default: %(default)g)"
     )
@@ -86,9 +88,11 @@ def run(options: argparse.Namespace) -> int:
         with console.status("enrolling"):
             prepared = _prepare(options.input, tracker)
         rows = list(measure_cases(cases, prepared, options.seconds, console))
+        skews = [] if options.no_skew else _skews(prepared, options.input, console)
     if not rows:
         raise MienError("no call could be followed: nothing to report")
     lines = [json.dumps({"kind": "latency", **asdict(row), **provenance()}) for row in rows]
+    lines += [json.dumps({"kind": "skew", **asdict(row), **provenance()}) for row in skews]
     if options.json:
         print("\n".join(lines))
     else:
@@ -96,11 +100,13 @@ def run(options: argparse.Namespace) -> int:
         if not out.is_terminal:
             out = Console(width=TABLE_COLUMNS, highlight=False)
         out.print(latency_table(rows))
+        if skews:
+            out.print(skew_table(skews))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "latency.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         draw_latency_plot(rows, options.out / "latency.png")
-        write_latency_page(rows, options.out)
+        write_latency_page(rows, skews, options.out)
         console.print(f"wrote latency.jsonl, latency.png and latency.html in {options.out}", highlight=False)
     return 0 if len(rows) == len(cases) else 1
 
@@ -151,6 +157,20 @@ def measure_cases(
         console.print(f"{case.name}: {row.stages['total'].median_ms:.0f} ms", highlight=False)
         rows.append(row)
     return rows
+
+
+def _skews(prepared: Prepared, clip: Path | None, console: Console) -> list[SkewRow]:
+    """Measure lips against voice with the test picture, whose jaw can be told when to open."""
+
+    def avatar() -> tuple[bytes, OwnerKey]:
+        if clip is None:
+            return prepared.avatar, prepared.key
+        key = OwnerKey.throw_away()
+        return enrol(parts(None)[0], key, prepared.tracker), key
+
+    with console.status("computing how lips and voice lie to one another"):
+        rows = list(computed_rows())
+    return rows + list(called_rows(prepared.tracker, avatar, console))
 
 
 def _prepare(clip: Path | None, tracker: Tracker) -> Prepared:

@@ -10,11 +10,14 @@ from rich.table import Table
 from mien.bench.latency_rows import LatencyRow
 from mien.bench.latency_stages import STAGES
 from mien.bench.provenance import provenance
-from mien.bench.report_page import Code, ReportPage
+from mien.bench.report_page import Cell, Code, ReportPage
+from mien.bench.skew_rows import SkewRow
 from mien.protocol.errors import MienError
 
 TITLE: Final = "From frame to picture"
 SUBTITLE: Final = "milliseconds from a frame's stamp to the composited picture of it, over loopback"
+SKEW_TITLE: Final = "Lips against voice"
+SKEW_HEADINGS: Final = ("how", "carrier", "jitter", "tones", "median", "worst", "limit")
 MEANINGS: Final = {
     "interpolation": "from the shown moment, between two frames, to the later of them",
     "tracking": "until the face is found in it, from its stamp",
@@ -46,10 +49,22 @@ def latency_table(rows: Sequence[LatencyRow]) -> Table:
         cells = [f"{row.stages[name].mean_ms:.1f}" for name in STAGES]
         cells += [f"{total.mean_ms:.0f}", f"{total.median_ms:.0f}", f"{total.p95_ms:.0f}"]
         cells.append("" if row.at_most_ms is None else f"{row.at_most_ms:g}")
-        table.add_row(row.case, *cells, style="red" if row.kept is False else "")
+        table.add_row(row.case, *cells, style=_style(row.kept))
     slow = left_out_note(rows)
     if slow:
         table.caption, table.caption_justify = slow, "left"
+    return table
+
+
+def skew_table(rows: Sequence[SkewRow]) -> Table:
+    """Return the table for a terminal: lips against voice."""
+    table = Table(title=f"{SKEW_TITLE}, ms", title_justify="left", box=SIMPLE_HEAD)
+    for name in SKEW_HEADINGS:
+        table.add_column(name, justify="left" if name in SKEW_HEADINGS[:2] else "right")
+    for row in rows:
+        table.add_row(
+            *(c if isinstance(c, str) else f"{c:g}" for c in _skew_cells(row)), style=_style(row.kept)
+        )
     return table
 
 
@@ -95,7 +110,7 @@ def draw_latency_plot(rows: Sequence[LatencyRow], path: Path) -> None:
     pyplot.close(figure)
 
 
-def write_latency_page(rows: Sequence[LatencyRow], folder: Path) -> None:
+def write_latency_page(rows: Sequence[LatencyRow], skews: Sequence[SkewRow], folder: Path) -> None:
     """Write latency.html, with the plot that is already in the folder."""
     page = ReportPage(TITLE, SUBTITLE)
     page.text(
@@ -124,5 +139,21 @@ def write_latency_page(rows: Sequence[LatencyRow], folder: Path) -> None:
             f"{heading}, ms",
             decimals=1,
         )
+    if skews:
+        page.heading(SKEW_TITLE)
+        page.text(
+            "How much later a tone is seen, as a jaw that opens, than heard. Computed: the same code without sockets and "
+            "clocks, over a path with 30 ms of delay and this jitter. In a call: over loopback through a relay that adds "
+            "them, the picture tracked live, on the audio carrier. A picture counts as seen in the middle of its time."
+        )
+        page.table(SKEW_HEADINGS, [_skew_cells(row) for row in skews], "ms", decimals=1)
     page.text(", ".join(f"{name} {value}" for name, value in provenance().items()))
     page.write(folder / "latency.html")
+
+
+def _skew_cells(row: SkewRow) -> list[Cell]:
+    return [row.how, row.carrier, row.jitter_ms, row.tones, row.median_ms, row.worst_ms, row.at_most_ms]
+
+
+def _style(kept: bool | None) -> str:
+    return "red" if kept is False else ""

@@ -8,12 +8,20 @@ from dataclasses import asdict, astuple, replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from mien.bench.latency_page import draw_latency_plot, latency_table, left_out_note, write_latency_page
+from mien.bench.latency_page import (
+    draw_latency_plot,
+    latency_table,
+    left_out_note,
+    skew_table,
+    write_latency_page,
+)
 from mien.bench.latency_rows import LatencyRow, latency_row
 from mien.bench.latency_stages import STAGES, FrameTimes, MessageTimes, Stages, Stopwatch, summarise
+from mien.bench.skew_rows import computed_rows, skew_row
 from mien.bench.speech_sound import speech
 from mien.bench.timed_call import KeptFrames, TimedCall, TimedResult, timed_call
 from mien.call.carrier_choice import CarrierWish
@@ -134,9 +142,26 @@ def test_rows_and_reports(tmp_path: Path) -> None:
     assert f"{made.stages['playout'].mean_ms:.1f}" in text and f"{total.p95_ms:.0f}" in text
     pytest.importorskip("matplotlib")
     draw_latency_plot([made], tmp_path / "latency.png")
-    write_latency_page([made], tmp_path)
+    skew = skew_row("call", "audio", 40, np.array([3.0, -60.0, 4.0]))
+    assert (skew.tones, skew.median_ms, skew.worst_ms, skew.kept) == (3, 3.0, -60.0, True)
+    assert not skew_row("computed", "audio", 40, np.array([3.0, -60.0, 4.0])).kept
+    console.print(skew_table([skew]))
+    assert "-60" in console.export_text()
+    write_latency_page([made], [skew], tmp_path)
     page = (tmp_path / "latency.html").read_text()
     assert f"{total.median_ms:.1f}" in page and "what evens out" in page and "data:image/png" in page
+    assert "-60.0" in page
+
+
+def test_skews_of_computed_calls() -> None:
+    """Short ones: that every carrier and jitter has a row; what they may be is for other tests."""
+    rows = list(computed_rows(seconds=11.0))
+    assert [(r.carrier, r.jitter_ms) for r in rows] == [
+        (carrier, jitter_ms) for carrier in ("datachannel", "audio") for jitter_ms in (0, 40, 80)
+    ]
+    assert all(r.how == "computed" and r.tones > 0 and r.kept for r in rows)
+    with pytest.raises(ValueError, match="no tones"):
+        skew_row("computed", "audio", 0, np.zeros(0))
 
 
 def test_a_slow_machine_is_told() -> None:
