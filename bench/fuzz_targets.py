@@ -240,7 +240,7 @@ def log_header() -> LogHeader:
         height=SIZE,
         avatar_id=assemble(avatar_file(), now_unix_s=NOW_S).avatar_id,
         owner=hashlib.sha256(TestKey().public_key).digest(),
-        writer="0.1.0",
+        writer="mien 0.1.0",
         created_unix_s=NOW_S,
     )
 

@@ -28,6 +28,7 @@ from aiortc import (
 from aiortc.mediastreams import MediaStreamError
 from cryptography.hazmat.primitives import hashes
 
+from mien.call import clock
 from mien.call.opus import VoiceSettings
 from mien.call.sack_delay import SackDelay
 from mien.call.video_gate import VideoGate
@@ -51,6 +52,10 @@ MAX_INCOMING_BYTES: Final = {
     COEFFICIENTS: MAX_COEFFICIENT_BYTES,
     TRANSFER: MAX_TRANSFER_BYTES,
 }
+FAREWELL_US: Final = 400_000  # for what was said last to be acknowledged
+FAREWELL_CHECK_S: Final = 0.02
+EXTRA_ABORTS: Final = 3
+ABORT_EVERY_S: Final = 0.05
 STALE_BACKLOG_BYTES: Final = 4 * MAX_COEFFICIENT_BYTES  # coefficients that wait longer are too old to be sent
 MAX_CHANNELS: Final = 8  # a peer that opens more is hanging up on itself
 MAX_UNREAD_BYTES: Final = 2 << 20  # of messages without an end, which SCTP would collect for ever
@@ -128,6 +133,7 @@ class Peer:
             meter.attach(self._pc)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._closing: asyncio.Future[None] | None = None
         self.dropped: Counter[str] = Counter()  # messages by channel: too long, text, or not sendable
         self.voice_line: VoiceLine | None = None
         self._add_audio(voice, voice_settings or VoiceSettings(), riders, audio=audio)
@@ -216,13 +222,34 @@ class Peer:
         return None
 
     async def close(self) -> None:
-        """Close the connection and wait for everything that this object started."""
+        """Close the connection and wait for everything that this object started.
+
+        Whoever waits may be cancelled; the closing goes on.
+        """
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         self._closed = True
+        await self._leave()
         await self._pc.close()
         self._sacks.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _leave(self) -> None:
+        """See that the other side notices: wait for what was said last, and where it may be lost, abort repeatedly."""
+        control = self._channels[CONTROL]
+        deadline_us = clock.now_us() + FAREWELL_US
+        while control.readyState == "open" and (self._sctp._sent_queue or self._sctp._outbound_queue):
+            if clock.now_us() > deadline_us:
+                for _ in range(EXTRA_ABORTS):
+                    await self._sctp._abort()
+                    await asyncio.sleep(ABORT_EVERY_S)
+                return
+            await asyncio.sleep(FAREWELL_CHECK_S)
 
     def _add_audio(
         self, voice: MediaStreamTrack | None, settings: VoiceSettings, riders: Riders | None, *, audio: bool
@@ -261,6 +288,8 @@ class Peer:
         )
         channel.on("message", lambda data: self._on_message(label, data))
         channel.on("open", self._on_channel_open)
+        # SCTP's ABORT closes the channels, also where the goodbye before it and DTLS's after it were lost.
+        channel.on("close", lambda: self._tell_closed("the other side closed the connection"))
         return channel
 
     def _description(self) -> dict[str, str]:

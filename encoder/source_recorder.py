@@ -123,7 +123,7 @@ def open_stream(
         height=source.height,
         avatar_id=avatar.avatar_id,
         owner=owner_fingerprint(avatar),
-        writer=mien.__version__,
+        writer=f"mien {mien.__version__}",
     )
     return FaceSender(stream, make_fitter(avatar, stream), quality=quality, source_rate=source.rate), header
 

@@ -1,0 +1,153 @@
+"""Calls over narrow and bad paths: a budget is kept to, a goodbye arrives, closing cannot be given up half-way."""
+
+import asyncio
+import time
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from mien.bench.impaired_path import impaired_pair
+from mien.bench.impairment import Profile, RandomLoss
+from mien.bench.two_way_call import LoopedSound
+from mien.call.carrier_choice import CarrierWish
+from mien.call.face_view import ViewSettings
+from mien.call.opus import VoiceSettings
+from mien.call.peer import Addresses, Peer
+from mien.call.session import CallSession
+from mien.call.settings import CallHooks, CallSettings, Participant, RateSettings
+from mien.call.statistics import CallStatistics
+from mien.call.video_gate import VideoGate
+from mien.call.wire_meter import Direction
+from mien.protocol.quantizer import Quality
+from tests.avatar_samples import TEST_KEY
+from tests.call_samples import PortraitSource, PortraitTracker, avatar_file
+from tests.voice_samples import speech
+
+SETTINGS = CallSettings(
+    view=ViewSettings(longest_px=64, rate=Fraction(5)),
+    addresses=Addresses.LOOPBACK,
+    carrier=CarrierWish.AUTO,
+    voice=VoiceSettings(16, 40),
+    hang_up_at_end=False,
+)
+CLEAN = Profile(delay_us=20_000)
+
+
+def talker(seconds: float) -> Participant:
+    return Participant(
+        source=PortraitSource(seconds),
+        tracker=PortraitTracker(),
+        avatar=avatar_file(),
+        signer=TEST_KEY,
+        voice=LoopedSound(speech(6.0)),
+    )
+
+
+def test_a_budget_is_kept_on_a_link_that_carries_little_more() -> None:
+    budget = RateSettings(14, frozenset(Quality), first_picture_kbps=200)
+    narrow = Profile(delay_us=20_000, rate_kbps=15, queue_bytes=6000)
+    said: list[str] = []
+
+    async def scenario() -> tuple[CallStatistics, float, int]:
+        one, other, path = await impaired_pair(CLEAN, CLEAN, seed=5)
+        caller = CallSession(talker(30), replace(SETTINGS, rate=budget), CallHooks(on_status=said.append))
+        watcher = CallSession(Participant(), replace(SETTINGS, audio=True))
+
+        async def conduct() -> tuple[float, int]:
+            await caller.connected.wait()
+            while caller.verdict is None:  # noqa: ASYNC110  nobody tells
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(4)
+            path.change(narrow, CLEAN)
+            before = caller.meter.totals()
+            await asyncio.sleep(8)
+            kbps = caller.meter.totals().since(before).kbps(Direction.SENT)
+            counts = path.counts.forward
+            caller.hang_up()
+            return kbps, counts.overflowed
+
+        try:
+            sender, _, (kbps, overflowed) = await asyncio.gather(
+                caller.run(one), watcher.run(other), conduct()
+            )
+            return sender, kbps, overflowed
+        finally:
+            path.close()
+
+    statistics, kbps, overflowed = asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert kbps <= 14 and statistics.rate.most_kbps <= 14
+    assert overflowed == 0
+    assert statistics.rate.budget_kbps == 14 and statistics.rate.plan_kbps <= 14
+    assert statistics.voice.sent.packets > 0
+    assert statistics.as_json()["rate"]["changes"][0]["reason"] == "start"
+
+
+def test_the_lesser_budget_holds_for_both_sides() -> None:
+    async def scenario() -> list[CallStatistics]:
+        one, other, path = await impaired_pair(CLEAN, CLEAN, seed=5)
+        sessions = [
+            CallSession(
+                Participant(voice=LoopedSound(np.zeros(48_000, np.int16))), replace(SETTINGS, rate=rate)
+            )
+            for rate in (RateSettings(13), RateSettings())
+        ]
+        try:
+            runs = [asyncio.ensure_future(s.run(end)) for s, end in zip(sessions, (one, other), strict=True)]
+            await asyncio.gather(*(s.connected.wait() for s in sessions))
+            sessions[0].hang_up()
+            return list(await asyncio.gather(*runs))
+        finally:
+            path.close()
+
+    for statistics in asyncio.run(asyncio.wait_for(scenario(), 30)):
+        assert statistics.rate.budget_kbps == 13
+        assert statistics.rate.plan_kbps <= 13
+
+
+def test_a_goodbye_arrives_through_heavy_loss() -> None:
+    """Of the first three words none arrives: the goodbye, and what SCTP and DTLS say when they close."""
+    lossy = replace(CLEAN, loss=RandomLoss(0.6))
+
+    async def scenario(seed: int) -> tuple[float, str]:
+        one, other, path = await impaired_pair(CLEAN, CLEAN, seed=seed)
+        leaver, stayer = (CallSession(Participant(), replace(SETTINGS, audio=False)) for _ in range(2))
+
+        async def conduct() -> float:
+            await asyncio.gather(leaver.connected.wait(), stayer.connected.wait())
+            path.change(lossy, CLEAN)
+            leaver.hang_up()
+            return time.monotonic()
+
+        try:
+            left, _, statistics = await asyncio.gather(conduct(), leaver.run(one), stayer.run(other))
+            return time.monotonic() - left, statistics.ended
+        finally:
+            path.close()
+
+    for seed in range(3):
+        seconds, ended = asyncio.run(asyncio.wait_for(scenario(seed), 20))
+        assert seconds < 5
+        assert ended in ("the other side hung up", "the other side closed the connection")
+
+
+class Deaf:
+    """Listens to nothing."""
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *arguments: None
+
+
+def test_closing_goes_on_where_whoever_waits_gives_up() -> None:
+    async def scenario() -> str:
+        peer = Peer(Deaf(), gate=VideoGate(), addresses=Addresses.LOOPBACK)  # type: ignore[arg-type]
+        await peer.offer()
+        closing = asyncio.ensure_future(peer.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        assert closing.cancelled()
+        await peer.close()
+        return peer.connection.connectionState
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 10)) == "closed"
