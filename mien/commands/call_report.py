@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mien.call.carriers import CarrierCounts
+from mien.call.lip_sync import Skew
 from mien.call.statistics import (
     CallStatistics,
     RungChange,
@@ -80,6 +81,7 @@ def quality_table(statistics: CallStatistics) -> Table:
                 f"(95 %: {received.latency.p95_ms:.0f}), {sent.reported_latency_ms:.0f} ms over there"
             ),
         ),
+        ("lips and voice", _lip_sync(received.lip_sync)),
         ("round trip", f"{statistics.round_trip_ms:.1f} ms, jitter {received.jitter_ms:.1f} ms"),
         (
             "lost messages",
@@ -159,3 +161,11 @@ def _rungs(changes: tuple[RungChange, ...]) -> str:
         ", ".join(f"{c.rung.name.lower()} at {c.seconds:.1f} s ({reason_name(c.reason)})" for c in changes)
         or "-"
     )
+
+
+def _lip_sync(skew: Skew) -> str:
+    """Return how far lips and voice were apart, for a person."""
+    if not skew.samples:
+        return "not known: nobody was seen speaking"
+    side = "after" if skew.mean_ms >= 0 else "before"
+    return f"seen {abs(skew.mean_ms):.0f} ms {side} heard (95 % within {skew.p95_ms:.0f})"
