@@ -56,6 +56,7 @@ CALL_SECONDS: Final = 12.0
 ENROL_SECONDS: Final = 8.0
 MAX_ENROL_SECONDS: Final = 30.0
 MAX_CLIPS_IN_TERMINAL: Final = 12
+WIDTH: Final = 110  # of tables in a file or a pipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -377,6 +378,8 @@ def _costs(sender: SenderCost | None, receivers: Sequence[ReceiverSpeed], call: 
 
 def _tell(bench: _Run, sentences: Sequence[str]) -> None:
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     if len({r.clip for r in bench.modes}) <= MAX_CLIPS_IN_TERMINAL:
         console.print(clips_table(bench.modes))
     console.print(medians_table(bench.results))
