@@ -151,10 +151,8 @@ class IncomingFace:
         """Take a coefficient message, a scene's, or a capsule of both."""
         try:
             messages = unpack(data)
-        except WireError as error:
-            self.counts["broken capsules"] += 1
-            logger.debug("dropped a capsule: %s", error)
-            return
+        except WireError:
+            messages = [data]  # it is no face's message either, and counted as that
         for message in messages:
             self._take(message, now_us, carrier)
 
@@ -190,7 +188,7 @@ class IncomingFace:
                 self.arrivals = Arrivals(self._header.tick_rate)
             self.arrivals.on_message(data, now_us)
         if not is_face and not self.their_scene:
-            self.counts["scenes not announced"] += 1
+            self.counts["early messages"] += 1
             return
         if not self._view.started or self.verdict is not Verdict.SHOWN:
             self.counts["early messages"] += 1
