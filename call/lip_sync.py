@@ -144,6 +144,8 @@ class LipSync:
 
     def on_clock(self, clock: VoiceClock) -> None:
         """The other side said how its voice and its face lie to one another."""
+        if self._clock is not None and self._clock.stream != clock.stream:
+            self._floor_us = None  # another stream's ticks begin at another time
         self._clock = clock
 
     def on_picture(
@@ -166,10 +168,6 @@ class LipSync:
         if earliest_us is None:
             return None
         return self._new_floor(earliest_us - self._after_us - _media_us(tick, tick_rate), now_us)
-
-    def forget(self) -> None:
-        """Another stream begins: what was found out about the one before means nothing."""
-        self._clock = self._floor_us = None
 
     @property
     def _after_us(self) -> int:
