@@ -2,12 +2,11 @@
 
 Measured on five people's speech (`mien bench voice`): at 16 kbps and 60 ms repeats cost 0.03 of extended STOI
 where nothing is lost, give 0.02 at 10 % of loss, 0.08 at 20 % and 0.12 at 30 %. Below 16 kbps libopus has no room
-for them: asked for, it makes the same packets as without.
+for them: told of losses it only leans a little less on what came before, which costs nothing and gives 0.005.
 """
 
 from typing import Final
 
-LEAST_KBPS: Final = 16.0
 BEGIN_AT: Final = 0.08  # of the packets lost
 END_BELOW: Final = 0.04
 END_AFTER: Final = 3  # reports in a row below
@@ -35,7 +34,7 @@ class LossWatch:
         self._lost, self._came = lost, came
         share = newly_lost / packets
         self._calm = self._calm + 1 if share < END_BELOW else 0
-        if kbps >= LEAST_KBPS and share >= BEGIN_AT:
+        if share >= BEGIN_AT:
             self.expected_percent = (
                 min(max(round(share * 100), LEAST_PERCENT), MOST_PERCENT)
                 if kbps >= WIDE_KBPS

@@ -165,7 +165,7 @@ def test_repeats_follow_the_reported_loss() -> None:
     calm = [watch.on_report(lost=15, came=150 + 80 * i, kbps=16) for i in (1, 2, 3)]
     assert calm == [MOST_PERCENT, MOST_PERCENT, 0]
     assert LossWatch().on_report(lost=15, came=85, kbps=24) == 15
-    assert LossWatch().on_report(lost=50, came=50, kbps=12) == 0
+    assert LossWatch().on_report(lost=50, came=50, kbps=12) == MOST_PERCENT
     assert LossWatch().on_report(lost=-7, came=1 << 40, kbps=24) == 0  # a stranger's totals
 
 

@@ -15,6 +15,7 @@ BENCHES: Final[dict[str, str]] = {
     "fuzz": "hostile bytes for every parser",
     "picture": "pictures against the originals",
     "loss": "error against packet loss",
+    "voice": "a voice's kbps, and what noise, echo and losses do to it",
     "latency": "frame stamp to picture, step by step",
     "call": "a whole call, every byte counted",
     "budget": "calls with a budget, and what they send",
