@@ -49,7 +49,7 @@ class Arrivals:
         self._gaps: list[_Gap] = []
         self._closed_missing = 0
         self._closed_runs = 0
-        self._queue = QueueGauge()
+        self.queue = QueueGauge()  # how much longer messages take now than they could
         self.messages = 0
         self.still_messages = 0
 
@@ -67,10 +67,6 @@ class Arrivals:
     def jitter_us(self) -> int:
         """The smoothed deviation of the transit time between messages, as in RFC 3550."""
         return round(self._jitter_us)
-
-    def queue_us(self, now_us: int) -> int:
-        """Return how much longer messages take now than the fastest of the last half minute."""
-        return self._queue.queue_us(now_us)
 
     def on_message(self, data: bytes, arrival_us: int) -> None:
         """Take the bytes of one message, good or bad."""
@@ -136,7 +132,7 @@ class Arrivals:
         self._gaps = left[-MAX_OPEN_GAPS:]
 
     def _note_transit(self, after: int, arrival_us: int) -> None:
-        self._queue.note(round(after * self._period_us), arrival_us)
+        self.queue.note(round(after * self._period_us), arrival_us)
         if self._latest is not None and after != self._latest[0]:
             passed_us = (after - self._latest[0]) * self._period_us
             deviation_us = abs(arrival_us - self._latest[1] - passed_us)

@@ -74,6 +74,13 @@ class CallState:
         arrivals = self.incoming.arrivals if self.incoming else None
         return arrivals.missing if arrivals else 0
 
+    def queue_us(self, now_us: int) -> int:
+        """By how much messages and voice of theirs take longer now; the lesser, where both come."""
+        arrivals = self.incoming.arrivals if self.incoming else None
+        line = self.peer.voice_line if self.peer else None
+        gauges = [side.queue for side in (arrivals, line) if side is not None]
+        return min((gauge.queue_us(now_us) for gauge in gauges if gauge.is_fresh(now_us)), default=0)
+
     @property
     def round_trip_us(self) -> int:
         """The round trip as reports measure it, else as SCTP does."""

@@ -55,7 +55,7 @@ def _tick(call: CallState, now_us: int) -> None:
         if call.incoming.arrivals is not None:
             arrivals = call.incoming.arrivals
             call.reports.note_missing(arrivals.missing, arrivals.messages, now_us=now_us)
-            call.reports.note_queue(arrivals.queue_us(now_us), now_us=now_us)
+    call.reports.note_queue(call.queue_us(now_us), now_us=now_us)
     if call.reports.is_due(now_us):
         call.course.start(_report(call), "receiver report")
     _notice_silence(call, now_us)
@@ -98,7 +98,7 @@ async def _report(call: CallState) -> None:
         runs=arrivals.runs if arrivals else 0,
         by_audio=call.carriers.received[Carrier.AUDIO].messages,
         audio_packets=call.peer.voice_line.packets if call.peer and call.peer.voice_line else 0,
-        queue_us=arrivals.queue_us(now_us) if arrivals else 0,
+        queue_us=call.queue_us(now_us),
     )
     sent = call.outgoing.messages if call.outgoing else 0
     coded = call.outgoing.newest_stamp() if call.outgoing else None

@@ -28,6 +28,10 @@ class QueueGauge:
             transit_us = min(transit_us, self._least.pop()[1])
         self._least.append((bucket, transit_us))
 
+    def is_fresh(self, now_us: int) -> bool:
+        """Return whether anything came lately."""
+        return bool(self._least) and now_us // BUCKET_US - self._least[-1][0] < RECENT_BUCKETS
+
     def queue_us(self, now_us: int) -> int:
         """Return how much longer things take now; 0 where nothing came lately."""
         newest = now_us // BUCKET_US

@@ -107,6 +107,7 @@ def _situation(call: CallState, *, acknowledges: bool) -> Situation:
     begun = call.outgoing is not None and call.outgoing.messages > 0
     # Before the first message audio is counted on where it is likely: it is tried while the picture is sent.
     rides = call.carriers.current is Carrier.AUDIO if begun else _may_ride(call)
+    scene = call.settings.sender.scene
     return Situation(
         voice=VoiceSettings(most_kbps, call.settings.voice.frame_ms) if most_kbps else None,
         face=call.avatar is not None and call.me.source is not None,
@@ -114,6 +115,7 @@ def _situation(call: CallState, *, acknowledges: bool) -> Situation:
         qualities=call.settings.rate.qualities or frozenset({call.settings.sender.quality}),
         redundancy=call.reports.our_loss.redundancy(call.carriers.current, in_sync=call.me.voice is not None),
         acknowledges=acknowledges,
+        scene_kbps=scene.kbps if scene is not None and call.outgoing and call.outgoing.scene_live else 0.0,
     )
 
 

@@ -28,6 +28,7 @@ SACK_KBPS: Final = 1.7  # 93 bytes every 450 ms, for messages that come by the d
 STUN_KBPS: Final = 0.4  # everything fixed in the dearest 5 s
 REPORTS_KBPS: Final = 0.6  # and their SACKs
 RTCP_KBPS: Final = 0.4
+SCENE_FACTOR: Final = 1.3  # headers, and seconds that are dearer than others
 PAUSE_GAP_MS: Final = 80
 SILENCE_GAP_MS: Final = 200
 
@@ -60,7 +61,7 @@ class Situation:
 
     `voice`: the most kbps and the shortest packets that may be used, None without a voice. `face`: whether there is
     one. `carriers`: those that messages can take. `qualities`: the steps to choose from. `redundancy`: what messages
-    repeat. `acknowledges`: their messages come by the data channel.
+    repeat. `acknowledges`: their messages come by the data channel. `scene_kbps`: of a scene layer, without headers.
     """
 
     voice: VoiceSettings | None = None
@@ -69,6 +70,7 @@ class Situation:
     qualities: frozenset[Quality] = ALL_QUALITIES
     redundancy: Redundancy = NO_REPEATS
     acknowledges: bool = True
+    scene_kbps: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ def check_budget(budget_kbps: float, situation: Situation) -> None:
     free = least_kbps(replace(situation, qualities=ALL_QUALITIES))
     if free < least:
         text += f", {free:.1f} without --quality"
+    if situation.scene_kbps:
+        text += f", {least_kbps(replace(situation, scene_kbps=0.0)):.1f} without --scene"
     if situation.voice is not None:
         text += f", {least_kbps(replace(situation, voice=None)):.1f} without voice (--audio silence)"
     raise MienError(text)
@@ -189,6 +193,7 @@ def _plan(
     quality: Quality,
 ) -> Plan:
     fixed = STUN_KBPS + REPORTS_KBPS + (SACK_KBPS if situation.acknowledges else 0.0)
+    fixed += SCENE_FACTOR * situation.scene_kbps
     fixed += RTCP_KBPS if Carrier.AUDIO in situation.carriers or voice else 0.0
     voice_kbps = voice.kbps + 8 * VOICE_PACKET_BYTES / voice.frame_ms if voice else 0.0
     face_kbps = ride_kbps = least_kbps = 0.0

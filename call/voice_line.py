@@ -8,6 +8,7 @@ done to the objects of one connection; nothing is patched for other connections.
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,12 +23,14 @@ from aiortc.stats import RTCRemoteInboundRtpStreamStats
 from mien.call import clock, libopus
 from mien.call.audio import VoiceTrack
 from mien.call.carrier_cadence import Gaps
-from mien.call.opus import MAX_PACKET_MS, RATE_HZ, VoiceSettings, audio_frame
+from mien.call.opus import MAX_PACKET_MS, RATE_HZ, VoiceSettings, audio_frame, packet_samples
 from mien.call.opus_padding import take
+from mien.call.queue_gauge import QueueGauge
 from mien.call.voice_coder import SpokenCounts
 from mien.call.voice_loss import LossWatch
 from mien.call.voice_playout import READ_SAMPLES, VoicePlayout
 from mien.call.voice_track import CodedVoiceTrack, Riders
+from mien.protocol.errors import WireError
 
 REPORT_EVERY_US: Final = 5_000_000  # RFC 3550 section 6.2; aiortc reports every second, for 1.6 kbps
 READ_US: Final = READ_SAMPLES * 1_000_000 // RATE_HZ
@@ -61,6 +64,7 @@ class VoiceLine:
         self._on_message = on_message
         self._coded = CodedVoiceTrack(voice, settings, riders) if voice else None
         self._without_voice = 0  # packets so far
+        self.queue = QueueGauge()  # of their voice
         self.packets = 0  # that came, with a voice or without
         self._arrived = asyncio.Event()
         self._position = 0
@@ -160,6 +164,7 @@ class VoiceLine:
 
     def _on_packet(self, packet: RtpPacket) -> None:
         self.packets += 1
+        now_us = clock.now_us()
         taken = take(packet.payload)
         if taken is not None and self._on_message is not None:
             self._on_message(taken.message)
@@ -168,8 +173,11 @@ class VoiceLine:
             self._without_voice += 1
             return
         self.received_bytes += len(voice)
+        with contextlib.suppress(WireError):  # which the playout counts
+            end = packet.timestamp + packet_samples(voice)
+            self.queue.note(end * 1_000_000 // RATE_HZ, now_us)
         sequence = (packet.sequence_number - self._without_voice) % (1 << 16)
-        self.playout.push(sequence, packet.timestamp, voice, arrival_us=clock.now_us())
+        self.playout.push(sequence, packet.timestamp, voice, arrival_us=now_us)
         self._arrived.set()
 
 

@@ -1,11 +1,13 @@
 """Calls over narrow and bad paths: a budget is kept to, a goodbye arrives, closing cannot be given up half-way."""
 
+import argparse
 import asyncio
 import time
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import pytest
 
 from mien.bench.impaired_path import impaired_pair
 from mien.bench.impairment import Profile, RandomLoss
@@ -19,6 +21,8 @@ from mien.call.settings import CallHooks, CallSettings, Participant, RateSetting
 from mien.call.statistics import CallStatistics
 from mien.call.video_gate import VideoGate
 from mien.call.wire_meter import Direction
+from mien.cli import main
+from mien.commands.call_options import add_arguments, call_settings
 from mien.protocol.quantizer import Quality
 from tests.avatar_samples import TEST_KEY
 from tests.call_samples import PortraitSource, PortraitTracker, avatar_file
@@ -151,3 +155,42 @@ def test_closing_goes_on_where_whoever_waits_gives_up() -> None:
         return peer.connection.connectionState
 
     assert asyncio.run(asyncio.wait_for(scenario(), 10)) == "closed"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            "--budget-kbps 8",
+            "too little: this call takes 11.7 kbps at least, 3.2 without voice (--audio silence)",
+        ),
+        ("--budget-kbps 12 --quality high", "11.7 without --quality"),
+        ("--budget-kbps 3 --no-audio", "3.3 kbps at least"),
+        ("--budget-kbps 20 --voice-kbps 30", "--voice-kbps 30: expected 6 to 24"),
+        ("--budget-kbps 0", "--budget-kbps 0: expected 1 to"),
+        ("--budget-kbps 100 --allow-video", "no room for your camera"),
+    ],
+)
+def test_impossible_budgets_are_refused(options: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["call", "den", "--no-window", "--avatar", "me.avatar", *options.split()]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_options_make_settings() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+
+    def made(text: str) -> CallSettings:
+        return call_settings(parser.parse_args(["den", *text.split()]), "ws://127.0.0.1:1/den")
+
+    plain = made("")
+    assert plain.voice == VoiceSettings(12, 60) and plain.rate.budget_kbps is None
+    assert (
+        plain.rate.qualities == frozenset({Quality.LOW, Quality.NORMAL})
+        and plain.sender.quality is Quality.NORMAL
+    )
+    assert made("--quality high").rate.qualities == frozenset({Quality.HIGH})
+    budget = made("--budget-kbps 20")
+    assert budget.rate == RateSettings(20, frozenset(Quality)) and budget.voice == VoiceSettings(16, 40)
+    both = made("--budget-kbps 20 --quality low --voice-kbps 9 --voice-frame-ms 60")
+    assert both.rate == RateSettings(20, frozenset({Quality.LOW})) and both.voice == VoiceSettings(9, 60)

@@ -263,9 +263,9 @@ def test_a_queue_shows_before_anything_is_lost() -> None:
         late_us = max(0, number - 30) * 20_000  # from the sixth second on, each waits 20 ms longer
         arrivals.on_message(message(6 * number), 200_000 * number + late_us)
         if number == 30:
-            assert arrivals.queue_us(200_000 * number) == 0
-    assert 300_000 <= arrivals.queue_us(200_000 * 59 + 580_000) <= 580_000
-    assert arrivals.queue_us(60_000_000) == 0  # nothing came lately
+            assert arrivals.queue.queue_us(200_000 * number) == 0
+    assert 300_000 <= arrivals.queue.queue_us(200_000 * 59 + 580_000) <= 580_000
+    assert arrivals.queue.queue_us(60_000_000) == 0  # nothing came lately
 
 
 def test_a_longer_way_counts_as_the_way_after_half_a_minute() -> None:

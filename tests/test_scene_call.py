@@ -243,7 +243,7 @@ def test_the_command_refuses_what_cannot_be(
     for extra, said in (
         (["--scene", "5"], "name it with --avatar"),
         (["--scene", "50", "--avatar", "x"], "expected 3 to 20"),
-        (["--scene", "5", "--avatar", "x", "--budget-kbps", "50"], "in no budget"),
+        (["--scene", "5", "--avatar", "x", "--budget-kbps", "15"], "without --scene"),
         (["--scene", "5", "--avatar", str(avatar)], "nobody's own likeness"),
     ):
         assert main(["call", "den", "--no-window", *extra]) == 2

@@ -158,8 +158,6 @@ def _check_scene(options: argparse.Namespace) -> None:
     """Refuse a scene that nothing carries. Raises `MienError`."""
     if not options.avatar:
         raise MienError("--scene goes around your avatar: name it with --avatar")
-    if options.budget_kbps is not None:
-        raise MienError("--scene is in no budget yet: leave out one of --scene and --budget-kbps")
 
 
 def _check_budget(options: argparse.Namespace) -> None:
@@ -179,6 +177,7 @@ def _check_budget(options: argparse.Namespace) -> None:
             carriers=frozenset({Carrier.DATACHANNEL, *((Carrier.AUDIO,) if rides else ())}),
             qualities=_qualities(options),
             acknowledges=False,
+            scene_kbps=options.scene or 0.0,
         ),
     )
 

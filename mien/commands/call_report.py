@@ -9,6 +9,7 @@ from mien.call.carriers import CarrierCounts
 from mien.call.lip_sync import Skew
 from mien.call.statistics import (
     CallStatistics,
+    RateStatistics,
     RungChange,
     VoiceReceived,
     VoiceSent,
@@ -98,6 +99,7 @@ def quality_table(statistics: CallStatistics) -> Table:
         ),
         ("our voice", _voice_sent(statistics.voice.sent)),
         ("their voice", _voice_received(statistics.voice.received)),
+        ("our rate", _rate(statistics.rate)),
         ("camera pixels sent", f"{sent.camera_pixels} in {sent.video_packets} video packets"),
         ("we showed", _rungs(sent.rungs)),
         ("they showed", _rungs(received.rungs)),
@@ -154,6 +156,18 @@ def _voice_received(voice: VoiceReceived) -> str:
 
 def _seconds(value: float | None) -> str:
     return "never" if value is None else f"{value:.2f} s"
+
+
+def _rate(rate: RateStatistics) -> str:
+    if not rate.plan:
+        return "-"
+    budget = f"budget {rate.budget_kbps:g} kbps, " if rate.budget_kbps is not None else ""
+    sent = (
+        f"{rate.mean_kbps:.1f} on average, {rate.most_kbps:.1f} at most in 5 s"
+        if rate.mean_kbps
+        else "not measured"
+    )
+    return f"{budget}{sent}; at the end {rate.plan}; {len(rate.changes) - 1} changes"
 
 
 def _rungs(changes: tuple[RungChange, ...]) -> str:
