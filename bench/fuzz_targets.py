@@ -30,11 +30,14 @@ from mien.decoder.framing import Framing
 from mien.decoder.playout import Playout, PlayoutSettings
 from mien.decoder.recording import read_recording
 from mien.decoder.renderer import Renderer
+from mien.decoder.scene_decoder import MAX_SIDE, SceneDecoder, ScenePicture
 from mien.decoder.stage import AvatarEvent, RungEvent, StageEvent, ViewEvent
+from mien.encoder.scene_encoder import SceneEncoder
+from mien.encoder.scene_privacy import ScenePrivacy
 from mien.models.face_model import FaceModel, project
 from mien.models.pictures import decode_matte, decode_picture, encode_matte, encode_picture
 from mien.models.rings import default_rings
-from mien.protocol import control
+from mien.protocol import capsule, control
 from mien.protocol.avatar import (
     Avatar,
     AvatarAssembler,
@@ -68,6 +71,7 @@ from mien.protocol.manifest import OWNER_BYTES, Manifest
 from mien.protocol.message import CoefficientMessage
 from mien.protocol.quantizer import Quality, from_steps
 from mien.protocol.repeats import Repeats
+from mien.protocol.scene import SceneAssembler, SceneMessage, ScenePacker, SceneUnit
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader, TrackerId
 from mien.protocol.tables import Tables
@@ -94,6 +98,9 @@ DRAW_EVERY: Final = 16  # drawing an avatar takes a hundred times as long as rea
 
 class Broken(Exception):
     """A parser accepted what it should not have, or does not stand behind what it accepted."""
+
+
+OPEN_SCENE: Final = ScenePrivacy(show_face=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -664,6 +671,49 @@ def check_transfer(data: bytes) -> None:
         sender.next_chunk()
 
 
+@cache
+def scene_units() -> tuple[SceneUnit, ...]:
+    """Return some pictures of a scene, as SVT-AV1 codes them."""
+    encoder = SceneEncoder(width=128, height=128, tick_rate=Fraction(10), kbps=5, privacy=OPEN_SCENE)
+    rng = np.random.default_rng(2)
+    small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    units = []
+    for tick in range(4):
+        picture = Image.fromarray(np.roll(small, tick, 1)).resize((128, 128))
+        units.append(encoder.encode(tick, np.asarray(picture, np.uint8), None))
+    encoder.close()
+    return tuple(unit for unit in units if unit is not None)
+
+
+def scene_messages() -> list[bytes]:
+    packer = ScenePacker(0)
+    return [m for unit in scene_units() for m in packer.messages(unit)]
+
+
+def check_scene(data: bytes) -> None:
+    same(data, SceneMessage.parse(data).serialize())
+    SceneAssembler(data[0] & 15).add(data)
+
+
+def check_scene_decoded(data: bytes) -> None:
+    """Decode bytes as a picture that begins a scene, and as one within it."""
+    if not data:
+        raise WireError("no unit")
+    decoder, packer = SceneDecoder(0), ScenePacker(0)
+    pictures: list[ScenePicture] = []
+    for unit in (SceneUnit(0, data, refresh=True), scene_units()[0], SceneUnit(1, data, refresh=True)):
+        for message in packer.messages(unit):
+            pictures += decoder.decode(message)
+    if any(max(p.rgb.shape[:2]) > MAX_SIDE for p in pictures):
+        raise Broken("a picture above the largest size was decoded")
+    if decoder.failures:
+        raise WireError("no picture")
+
+
+def check_capsule(data: bytes) -> None:
+    same(data, capsule.pack(capsule.unpack(data)))
+
+
 def check_signal(data: bytes) -> None:
     try:
         text = data.decode()
@@ -706,6 +756,15 @@ TARGETS: Final[tuple[Target, ...]] = (
         check_messages_drawn,
         20,
     ),
+    Target("scene", "scene messages", scene_messages, check_scene),
+    Target(
+        "scene-decoded",
+        "scene pictures, decoded",
+        lambda: [scene_units()[0].data],
+        check_scene_decoded,
+        4,
+    ),
+    Target("capsule", "messages in one", lambda: [capsule.pack(scene_messages()[1:3])], check_capsule),
     Target("opus-padding", "messages in packets of voice", ridden_packets, check_ridden_packet),
     Target("stream", "stream headers", lambda: [stream_header().serialize()], check_stream_header),
     Target(
