@@ -26,8 +26,8 @@ class Kind(IntEnum):
     COEFFICIENTS = 1
     OVERLAP = 2  # coefficients that begin with repeats of earlier frames
     STILL = 3  # one frame, which holds until a later message says otherwise
-    SCENE = 4  # reserved: the scene layer
-    CAPSULE = 5  # reserved: several messages in one
+    SCENE = 4  # see `mien.protocol.scene`
+    CAPSULE = 5  # several messages in one, see `mien.protocol.capsule`
 
 
 FACE_KINDS: Final = frozenset({Kind.COEFFICIENTS, Kind.OVERLAP, Kind.STILL})
