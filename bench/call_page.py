@@ -19,12 +19,14 @@ SUBTITLE: Final = "kbps on the wire, sent by one side, all headers counted"
 COLOURS: Final = {
     "voice": "#1f6f8b",
     "face": "#d98c21",
+    "scene": "#c05a7a",
     "sack": "#5b3a8c",
     "stun": "#7a8b1f",
     "rtcp": "#8b4a1f",
     "control": "#4a6fa5",
     "other": "#9aa5b1",
 }
+SELDOM: Final = ("scene", "other")  # they are shown where there is any of them
 ROLES: Final = {Voice.SPEECH.value: "speaker", Voice.LISTENS.value: "listener"}
 NAMES: Final = {
     "total_kbps": "all",
@@ -39,7 +41,7 @@ def call_tables(rows: Sequence[Measured]) -> tuple[Table, Table]:
     """Return two tables for a terminal of 110 columns: the figures, and what came of the limits."""
     table = Table(title=f"{TITLE}: {SUBTITLE}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
     table.add_column("case", no_wrap=True)
-    causes = [n for n in COLOURS if n != "other" or any(row.other_kbps for row in rows)]
+    causes = [n for n in COLOURS if n not in SELDOM or any(getattr(row, f"{n}_kbps") for row in rows)]
     for name in (*causes, "all", "on top", "pkts/s", "capture"):
         table.add_column(name, justify="right")
     limits = Table(title="limits, kbps unless it says otherwise", title_justify="left", box=SIMPLE_HEAD)

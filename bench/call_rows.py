@@ -14,6 +14,7 @@ MISSING: Final = 0.05  # of the frames or of the packets of voice
 GROUPS: Final[Mapping[str, tuple[Cause, ...]]] = {
     "voice_kbps": (Cause.AUDIO,),
     "face_kbps": (Cause.COEFFICIENTS,),
+    "scene_kbps": (Cause.SCENE,),
     "sack_kbps": (Cause.SACK,),
     "stun_kbps": (Cause.STUN,),
     "rtcp_kbps": (Cause.RTCP,),
@@ -53,6 +54,7 @@ class Measured:
     seconds: float
     voice_kbps: float
     face_kbps: float
+    scene_kbps: float
     sack_kbps: float
     stun_kbps: float
     rtcp_kbps: float

@@ -12,7 +12,7 @@ WINDOW_US: Final = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class LiveFlow:
-    """kbps of one direction on the wire. `rest`: acknowledgements, checks, reports, the avatar, video."""
+    """kbps of one direction on the wire. `face`: with its scene. `rest`: acknowledgements, checks, reports, the avatar."""
 
     voice: float
     face: float
@@ -62,7 +62,7 @@ def live_flow(meter: WireMeter, direction: Direction) -> LiveFlow:
     """Return the mean of the last seconds."""
     total = meter.kbps(direction, window_us=WINDOW_US)
     voice = meter.kbps(direction, Cause.AUDIO, window_us=WINDOW_US)
-    face = meter.kbps(direction, Cause.COEFFICIENTS, window_us=WINDOW_US)
+    face = sum(meter.kbps(direction, c, window_us=WINDOW_US) for c in (Cause.COEFFICIENTS, Cause.SCENE))
     return LiveFlow(voice, face, total - voice - face)
 
 

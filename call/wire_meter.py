@@ -7,7 +7,8 @@ it is an SCTP packet, and the whole datagram, headers included, is shared among 
 their padded lengths (what the division leaves over goes to the longest). In the number of datagrams a packet
 of several chunks counts once, for its longest chunk. A packet of voice is looked at before it is sealed, too:
 what rides in its padding is the rider's, all the rest, headers and seal included, is voice; and as a datagram it
-counts for voice, which would have been sent anyway. One that was made for its rider is all the rider's.
+counts for voice, which would have been sent anyway. One that was made for its rider is all the rider's. What the
+face and the scene share in one message is divided by their bytes.
 
 The ledger (`WireLedger`) and the readers of bytes know no socket and no clock. `WireMeter` taps the objects of
 one `RTCPeerConnection`; nothing is patched for other connections.
@@ -28,7 +29,7 @@ from aiortc import RTCPeerConnection
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 from aiortc.rtcsctptransport import RTCSctpTransport
 
-from mien.call.riders import NOBODY, Rider, rider_of
+from mien.call.riders import NOBODY, Rider, rider_of, scene_bytes
 
 IPV4_UDP_BYTES: Final = 20 + 8
 IPV6_UDP_BYTES: Final = 40 + 8
@@ -57,6 +58,7 @@ class Cause(StrEnum):
     STUN = "stun"  # connectivity checks, consent freshness, the STUN server
     DTLS = "dtls"  # handshake, alerts, change cipher spec
     COEFFICIENTS = "coefficients"  # SCTP DATA of a coefficient channel, or padding in packets of voice
+    SCENE = "scene"  # the same of the scene layer: hair, hands, light
     CONTROL = "control"  # SCTP DATA of every other channel, and the opening of channels
     TRANSFER = "transfer"  # SCTP DATA of a channel that carries avatars
     SACK = "sack"
@@ -235,7 +237,7 @@ def has_application_data(data: bytes) -> bool:
 
 def sctp_shares(packet: bytes, cause_of_stream: Callable[[int], Cause]) -> tuple[Share, ...]:
     """Return a share for each chunk of a plain SCTP packet. Bytes that are no chunk end the walk."""
-    shares = []
+    shares: list[Share] = []
     position = _SCTP_HEADER_BYTES
     while position + _SCTP_CHUNK.size <= len(packet):
         kind, _, length = _SCTP_CHUNK.unpack_from(packet, position)
@@ -246,7 +248,9 @@ def sctp_shares(packet: bytes, cause_of_stream: Callable[[int], Cause]) -> tuple
             stream = int.from_bytes(packet[position + 8 : position + 10], "big")
             protocol = int.from_bytes(packet[position + 12 : position + 16], "big")
             cause = Cause.CONTROL if protocol == _DCEP else cause_of_stream(stream)
-            shares.append(Share(cause, padded, length - _SCTP_DATA_HEADER_BYTES))
+            data = packet[position + _SCTP_DATA_HEADER_BYTES : position + length]
+            scene = scene_bytes(data) if cause is Cause.COEFFICIENTS else 0
+            shares += _with_scene(Share(cause, padded, len(data)), scene)
         else:
             shares.append(Share(Cause.SACK if kind == _SCTP_SACK else Cause.SCTP, padded))
         position += padded
@@ -372,11 +376,23 @@ class WireLedger:
 def voice_shares(wire_bytes: int, rider: Rider) -> tuple[Share, ...]:
     """Return the shares of a datagram of voice, `wire_bytes` with its headers, and of what rides in it."""
     if rider.alone:
-        return (Share(Cause.COEFFICIENTS, 1, rider.payload_bytes),)
+        return _with_scene(Share(Cause.COEFFICIENTS, wire_bytes, rider.payload_bytes), rider.scene_bytes)
     voice = Share(Cause.AUDIO, max(1, wire_bytes - rider.wire_bytes))
     if not rider.wire_bytes:
         return (voice,)
-    return voice, Share(Cause.COEFFICIENTS, rider.wire_bytes, rider.payload_bytes, rides=True)
+    riding = Share(Cause.COEFFICIENTS, rider.wire_bytes, rider.payload_bytes, rides=True)
+    return voice, *_with_scene(riding, rider.scene_bytes)
+
+
+def _with_scene(share: Share, scene: int) -> tuple[Share, ...]:
+    """Divide a message's share between the face and the scene, which has `scene` bytes of the payload."""
+    if not scene:
+        return (share,)
+    if scene == share.payload_bytes:
+        return (replace(share, cause=Cause.SCENE),)
+    weight = share.weight * scene // share.payload_bytes
+    face = replace(share, weight=share.weight - weight, payload_bytes=share.payload_bytes - scene)
+    return face, replace(share, cause=Cause.SCENE, weight=weight, payload_bytes=scene)
 
 
 def _split(total: int, shares: tuple[Share, ...], longest: int) -> list[int]:

@@ -15,9 +15,9 @@ from aiortc.mediastreams import AudioStreamTrack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.bench.packet_capture import PacketCapture
+from mien.bench.packet_capture import PacketCapture, udp_length
 from mien.call.opus_padding import put
-from mien.call.riders import NOBODY, Rider, rider_of, rider_of_opus
+from mien.call.riders import NOBODY, Rider, rider_of, rider_of_opus, scene_bytes
 from mien.call.wire_meter import (
     Cause,
     Direction,
@@ -33,6 +33,8 @@ from mien.call.wire_meter import (
     voice_shares,
 )
 from mien.call.wire_tariff import tariff, tariffs_as_json
+from mien.protocol.capsule import pack
+from mien.protocol.message import Kind
 
 PAYLOAD = b"c" * 42
 
@@ -158,7 +160,9 @@ def test_difference_of_two_readings() -> None:
 # --- riders -----------------------------------------------------------------------------------------------------
 
 
-MESSAGE = b"m" * 42
+MESSAGE = bytes([Kind.COEFFICIENTS << 4]) + b"m" * 41
+SCENE = bytes([Kind.SCENE << 4]) + b"s" * 29
+BOTH = pack([MESSAGE[:19], SCENE])  # 1 + 1 + 19 + 1 + 30
 SPOKEN = b"\x48" + b"voice"  # SILK, 20 ms, one frame
 TWICE = b"\x49" + b"voice" * 2  # two frames of the same length
 # The number of frames, the length of the padding, two bytes of guard and one of magic come to the message.
@@ -177,6 +181,8 @@ def rtp(payload: bytes, *, first: int = 0x80, more: bytes = b"") -> bytes:
         (put(SPOKEN, b""), Rider(RIDE_BYTES, 0)),
         (put(SPOKEN, b"m" * 300), Rider(RIDE_BYTES + 1 + 300, 300)),
         (put(b"\x48", MESSAGE, voice=False), Rider(1 + RIDE_BYTES + 42, 42, alone=True)),
+        (put(SPOKEN, SCENE), Rider(RIDE_BYTES + 30, 30, scene_bytes=30)),
+        (put(SPOKEN, BOTH), Rider(RIDE_BYTES + 52, 52, scene_bytes=30)),
         (put(SPOKEN, MESSAGE)[:-1], NOBODY),  # less padding than it says
         (bytes([0x4B, 0x41, 3]) + b"voice" + bytes(3), NOBODY),  # padding without a message is voice's own
         (SPOKEN, NOBODY),
@@ -207,6 +213,30 @@ def test_a_rider_pays_for_itself_and_the_packet_stays_voice() -> None:
         Cause.AUDIO: (2, 60 + 60, 0),
         Cause.COEFFICIENTS: (0, 90, 80),
     }
+
+
+def test_face_and_scene_share_a_message() -> None:
+    ledger = WireLedger(0)
+    ledger.enter(Direction.SENT, 150, voice_shares(150, rider_of_opus(put(SPOKEN, BOTH))), 0)
+    packet = bytes(12) + data_chunk(5, BOTH) + data_chunk(5, SCENE) + data_chunk(6, SCENE)
+    shares = sctp_shares(packet, lambda s: Cause.COEFFICIENTS if s == 5 else Cause.CONTROL)
+    assert shares == (
+        Share(Cause.COEFFICIENTS, 68 - 68 * 30 // 52, 22),
+        Share(Cause.SCENE, 68 * 30 // 52, 30),
+        Share(Cause.SCENE, 48, 30),
+        Share(Cause.CONTROL, 48, 30),  # another channel's bytes are nobody's message
+    )
+    sent = ledger.totals(1).sent
+    assert sent[Cause.AUDIO] == Flow(1, 150 - RIDE_BYTES - 52, 0)
+    scene_wire = (RIDE_BYTES + 52) * 30 // 52
+    assert sent[Cause.SCENE] == Flow(0, scene_wire, 30)
+    assert sent[Cause.COEFFICIENTS] == Flow(0, RIDE_BYTES + 52 - scene_wire, 22)
+
+
+def test_broken_capsules_are_the_faces() -> None:
+    for end in range(1, len(BOTH)):
+        assert scene_bytes(BOTH[:end]) <= end
+    assert [scene_bytes(m) for m in (b"", MESSAGE, SCENE, BOTH, BOTH[:20])] == [0, 0, 30, 30, 0]
 
 
 def test_a_packet_that_was_made_for_its_rider_is_all_the_riders() -> None:
@@ -259,13 +289,23 @@ def packets() -> Iterator[PacketCapture]:
     sniffer.close()
 
 
+def test_what_a_capture_reads() -> None:
+    udp = struct.pack("!HHHH", 5000, 6000, 12, 0) + b"data"
+    ipv4 = (
+        bytes([0x46, 0]) + struct.pack("!H", 36) + bytes(5) + bytes([17]) + bytes(14) + udp
+    )  # with an option
+    ipv6 = bytes([0x60, 0, 0, 0]) + struct.pack("!H", 12) + bytes([17, 64]) + bytes(32) + udp
+    assert udp_length(ipv4) == (5000, 36)
+    assert udp_length(ipv6) == (5000, 52)
+    tcp = bytearray(ipv6)
+    tcp[6] = 6
+    for other in (b"", ipv4[:20], ipv6[:40], bytes(tcp), b"\x50" + ipv4[1:]):
+        assert udp_length(other) is None
+
+
 def ports(pc: RTCPeerConnection) -> set[int]:
     lines = pc.localDescription.sdp.splitlines()
-    return {
-        int(line.split()[5])
-        for line in lines
-        if line.startswith("a=candidate:") and ":" not in line.split()[4]
-    }
+    return {int(line.split()[5]) for line in lines if line.startswith("a=candidate:")}
 
 
 async def talk(sender: RTCPeerConnection, receiver: RTCPeerConnection, *, messages: int) -> None:

@@ -18,6 +18,7 @@ from mien.protocol.stream import TrackerId
 
 CAUSE_TEXTS: Final = {
     Cause.COEFFICIENTS: "the face (coefficients)",
+    Cause.SCENE: "the scene",
     Cause.SACK: "acknowledgements (SACK)",
     Cause.CONTROL: "control messages",
     Cause.TRANSFER: "the avatar",
