@@ -9,10 +9,10 @@ from rich.table import Table
 
 from mien.bench.call_cases import Voice
 from mien.bench.call_rows import Measured, Verdict, shown_rows
+from mien.bench.plot_style import png, pyplot
 from mien.bench.provenance import provenance
 from mien.bench.report_page import Code, ReportPage
 from mien.call.wire_tariff import ASSUMPTIONS
-from mien.protocol.errors import MienError
 
 TITLE: Final = "What a whole call costs"
 SUBTITLE: Final = "kbps on the wire, sent by one side, all headers counted"
@@ -88,17 +88,10 @@ def left_out_note(rows: Sequence[Measured]) -> str:
 
 def draw_call_plot(rows: Sequence[Measured], path: Path) -> None:
     """Write a PNG: what each case costs, stacked by cause, and its limit."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MienError(
-            f"no matplotlib for the plot of the report ({error}): pip install 'mien[bench]'"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    plots = pyplot()
 
     shown = shown_rows(list(rows))
-    figure, axis = pyplot.subplots(figsize=(11, 1.6 + 0.36 * len(shown)))
+    figure, axis = plots.subplots(figsize=(11, 1.6 + 0.36 * len(shown)))
     places = range(len(shown))
     start = [0.0] * len(shown)
     for name, colour in COLOURS.items():
@@ -114,11 +107,10 @@ def draw_call_plot(rows: Sequence[Measured], path: Path) -> None:
     axis.set_yticks(list(places), [title_of(row) for row in shown], fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel("kbps on the wire, one way; red: the limit of the whole")
-    axis.legend(frameon=False, ncols=len(COLOURS), fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
-    axis.grid(axis="x", alpha=0.2)
+    axis.legend(ncols=len(COLOURS), fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
+    axis.grid(visible=False, axis="y")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    path.write_bytes(png(figure))
 
 
 def write_call_page(rows: Sequence[Measured], folder: Path, note: str) -> None:

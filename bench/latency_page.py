@@ -9,10 +9,10 @@ from rich.table import Table
 
 from mien.bench.latency_rows import LatencyRow
 from mien.bench.latency_stages import STAGES
+from mien.bench.plot_style import png, pyplot
 from mien.bench.provenance import provenance
 from mien.bench.report_page import Cell, Code, ReportPage
 from mien.bench.skew_rows import SkewRow
-from mien.protocol.errors import MienError
 
 TITLE: Final = "From frame to picture"
 SUBTITLE: Final = "milliseconds from a frame's stamp to the composited picture of it, over loopback"
@@ -76,16 +76,9 @@ def left_out_note(rows: Sequence[LatencyRow]) -> str:
 
 def draw_latency_plot(rows: Sequence[LatencyRow], path: Path) -> None:
     """Write a PNG: the mean stages of each case, stacked, with median and p95 of the whole."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MienError(
-            f"no matplotlib for the plot of the report ({error}): pip install 'mien[bench]'"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    plots = pyplot()
 
-    figure, axis = pyplot.subplots(figsize=(11, 1.6 + 0.5 * len(rows)))
+    figure, axis = plots.subplots(figsize=(11, 1.6 + 0.5 * len(rows)))
     places = range(len(rows))
     start = [0.0] * len(rows)
     for name, colour in COLOURS.items():
@@ -103,11 +96,10 @@ def draw_latency_plot(rows: Sequence[LatencyRow], path: Path) -> None:
     axis.set_yticks(list(places), [row.case for row in rows], fontsize=9)
     axis.invert_yaxis()
     axis.set_xlabel("ms, means of the stages; black: median and p95 of the whole; red: limit of the median")
-    axis.legend(frameon=False, ncols=len(COLOURS), fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
-    axis.grid(axis="x", alpha=0.2)
+    axis.legend(ncols=len(COLOURS), fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
+    axis.grid(visible=False, axis="y")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    path.write_bytes(png(figure))
 
 
 def write_latency_page(rows: Sequence[LatencyRow], skews: Sequence[SkewRow], folder: Path) -> None:

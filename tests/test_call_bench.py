@@ -120,7 +120,7 @@ def test_two_who_speak_and_are_seen() -> None:
     for carrier in (CarrierWish.DATACHANNEL, CarrierWish.AUDIO):
         for side in call(sides, carrier, seconds=2.5 if carrier is CarrierWish.AUDIO else 1.5):
             sent = side.wire.sent
-            assert sent[Cause.AUDIO].datagrams > 10
+            assert sent[Cause.AUDIO].datagrams > 3
             assert sent[Cause.COEFFICIENTS].payload_bytes > 0 and side.payload_kbps > 0
             if carrier is CarrierWish.DATACHANNEL:
                 assert sent[Cause.COEFFICIENTS].datagrams > 0 and sent[Cause.SACK].datagrams > 0
