@@ -125,10 +125,11 @@ def run(options: argparse.Namespace) -> int:
         sender, receivers = _speed(first, console)
         rows.append({"kind": "sender", **asdict(sender), **provenance()})
         rows += [{"kind": "receiver", **asdict(r), **provenance()} for r in receivers]
-    call = None
+    call: CallCost | str | None = None
     if not options.no_call:
-        call = _call(first, console)
-        rows.append({"kind": "call", **asdict(call), **provenance()})
+        call = _call_or_why(first, console)
+        if isinstance(call, CallCost):
+            rows.append({"kind": "call", **asdict(call), **provenance()})
     sentences = _costs(sender, receivers, call)
     if options.json:
         print("\n".join(json.dumps(row) for row in rows))
@@ -320,6 +321,14 @@ def _speed(clip: Path | None, console: Console) -> tuple[SenderCost, list[Receiv
         return cost, [measure_receiver(avatar, sender, messages, size) for size in SIZES_PX]
 
 
+def _call_or_why(clip: Path | None, console: Console) -> CallCost | str:
+    """Measure a call, or say why there is none: it must not take with it what was measured before."""
+    try:
+        return _call(clip, console)
+    except MienError as error:
+        return f"no figures of a call: {error}"
+
+
 def _call(clip: Path | None, console: Console) -> CallCost:
     with console.status("calling, in real time"), contextlib.closing(open_tracker()) as tracker:
         if clip is None:
@@ -343,7 +352,9 @@ def _enrol(frames: list[Frame]) -> Avatar:
     ).avatar
 
 
-def _costs(sender: SenderCost | None, receivers: Sequence[ReceiverSpeed], call: CallCost | None) -> list[str]:
+def _costs(
+    sender: SenderCost | None, receivers: Sequence[ReceiverSpeed], call: CallCost | str | None
+) -> list[str]:
     """Return a line for each thing that a frame and a call cost."""
     lines = []
     if sender:
@@ -359,7 +370,9 @@ def _costs(sender: SenderCost | None, receivers: Sequence[ReceiverSpeed], call: 
         lines.append(
             f"receiver at {speed.size_px} px: {speed.fps} pictures/s, {speed.cpu_ms} ms CPU each ({speed.backend})"
         )
-    if call:
+    if isinstance(call, str):
+        lines.append(call)
+    elif call:
         agreement = "not compared" if call.capture_percent is None else f"{call.capture_percent:+.2f} %"
         lines += [
             (

@@ -305,3 +305,18 @@ def test_a_row_names_the_command_that_measures_it(tmp_path: Path) -> None:
         "mien bench rate --clips 'my clips' --only c1.mp4 --max-frames 240 --rivals 'VP9 256' --rates 35 "
         "--no-speed --no-call"
     )
+
+
+def test_a_call_that_fails_leaves_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(clip: Path | None, console: object) -> None:
+        raise MienError("no face was shown")
+
+    monkeypatch.setattr(rate, "_tracked", lambda clip, bench: scripted_clip())
+    monkeypatch.setattr(rate, "_call", failing)
+    parser = argparse.ArgumentParser()
+    rate.add_arguments(parser)
+    assert rate.run(parser.parse_args(["--no-speed"])) == 0
+    out = capsys.readouterr().out
+    assert "no figures of a call: no face was shown" in out and "mien normal, datachannel" in out
