@@ -134,6 +134,8 @@ def _align(call: CallState, picture: ShownPicture) -> None:
     header = call.incoming.header if call.incoming else None
     if line is None or header is None or picture.shown.tick is None or picture.offset_us is None:
         return
+    if call.hooks.voice_delay_us is not None:
+        line.playout.air_us = call.hooks.voice_delay_us()
     floor_us = call.lip_sync.on_picture(
         SeenFace(
             tick=picture.shown.tick,

@@ -72,6 +72,7 @@ class CallHooks:
     on_picture: Callable[[ShownPicture], None] | None = None
     on_status: Callable[[str], None] | None = None
     on_voice: Callable[[av.AudioFrame], None] | None = None
+    voice_delay_us: Callable[[], int] | None = None  # from `on_voice` until the sound is in the air
 
 
 @dataclass(frozen=True, slots=True, eq=False)

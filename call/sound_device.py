@@ -21,7 +21,9 @@ FRAME_BYTES: Final = 2 * FRAME_SAMPLES
 START_FRAMES: Final = 2  # that wait before a loudspeaker begins: the call's loop is not punctual
 MOST_FRAMES: Final = 6  # that wait at most; of more, the oldest are left out
 PLAYED_FRAMES: Final = 50  # that are remembered for the echo's sake
-SMOOTHING: Final = 32  # frames over which a microphone's clock is compared with ours
+SMOOTHING: Final = (
+    32  # frames over which a microphone's clock is compared with ours, and a queue is looked at
+)
 SLIP_US: Final = 60_000  # a larger step is a gap in the sound, not an unsteady clock
 MAX_LATENCY_US: Final = 500_000  # a device that says more does not know
 
@@ -102,6 +104,7 @@ class Loudspeaker:
     def __init__(self) -> None:
         self._frames: deque[bytes] = deque()
         self._running = False
+        self._waiting = START_FRAMES * SMOOTHING  # frames, smoothed, times `SMOOTHING`
         self.latency_us = 0
         self.played: deque[Block] = deque(maxlen=PLAYED_FRAMES)
         self._resampler = av.AudioResampler(
@@ -113,7 +116,7 @@ class Loudspeaker:
     @property
     def delay_us(self) -> int:
         """How long from `play` until the sound is in the air: what waits, and the device."""
-        return max(START_FRAMES, len(self._frames)) * FRAME_US + self.latency_us
+        return (self._waiting * FRAME_US) // SMOOTHING + self.latency_us
 
     def play(self, frame: av.AudioFrame) -> None:
         """Take 20 ms of the other side's voice."""
@@ -121,6 +124,7 @@ class Loudspeaker:
             self._frames.append(piece.to_ndarray().tobytes())
         while len(self._frames) > MOST_FRAMES:
             self._frames.popleft()
+        self._waiting += len(self._frames) - self._waiting // SMOOTHING
 
     def close(self) -> None:
         """Release the device."""

@@ -59,6 +59,7 @@ class VoicePlayout:
 
     def __init__(self) -> None:
         self.counts = VoiceCounts()
+        self.air_us = 0  # from `read` until the sound is in the air: what the loudspeaker takes
         self._face: tuple[int, int] | None = None  # the sound of a timestamp is to be heard at a time
         self._reset()
 
@@ -104,15 +105,19 @@ class VoicePlayout:
 
         What that asks for beyond `MOST_HELD_BACK_US` is too much, and left out.
         """
-        self._face = None if heard_us is None else (timestamp, heard_us)
+        self._face = None if heard_us is None else (timestamp, heard_us - self.air_us)
 
     def earliest_us(self, timestamp: int) -> int | None:
         """Return when the sound of an RTP timestamp is heard without any face; None where no packet has come."""
-        return self._own_origin_us + self._time_us(timestamp) if self._transits_us else None
+        if not self._transits_us:
+            return None
+        return self._own_origin_us + self._time_us(timestamp) + self.air_us
 
     def heard_us(self, timestamp: int) -> int | None:
         """Return when the sound of an RTP timestamp is heard as things are; None where nothing is played."""
-        return None if self._origin_us is None else self._origin_us + self._time_us(timestamp)
+        if self._origin_us is None:
+            return None
+        return self._origin_us + self._time_us(timestamp) + self.air_us
 
     @property
     def _own_origin_us(self) -> int:

@@ -115,6 +115,20 @@ def test_a_pause_is_played_and_ends_the_waiting() -> None:
     assert playout.counts.skipped == 0
 
 
+def test_what_the_loudspeaker_takes_counts_as_well() -> None:
+    """The face is told of sound in the air; for a face the sound leaves us sooner by what the loudspeaker takes."""
+    arrivals = [(arrival(p), i, p) for i, p in enumerate(packets())]
+    playout, _, _ = play(arrivals, until_us=2_000_000)
+    timestamp = 1000 + RATE_HZ
+    earliest_us, heard_us = playout.earliest_us(timestamp), playout.heard_us(timestamp)
+    assert earliest_us is not None and heard_us is not None
+    playout.air_us = 70_000
+    assert playout.earliest_us(timestamp) == earliest_us + 70_000
+    assert playout.heard_us(timestamp) == heard_us + 70_000
+    playout.wait_until(timestamp, earliest_us + 70_000 + 100_000)
+    assert abs(playout._wanted_origin_us - playout._own_origin_us - 100_000) <= 1
+
+
 def test_who_is_muted_is_not_played() -> None:
     few = [(arrival(p), i, p) for i, p in enumerate(packets()[:10])]
     playout, heard, times = play(few, until_us=4_000_000)

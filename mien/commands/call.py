@@ -60,6 +60,7 @@ async def _call(options: argparse.Namespace, equipment: Equipment, console: Cons
         on_picture=lambda picture: _show(equipment, picture, session),
         on_status=lambda text: _say(console, text),
         on_voice=sound.speaker.play if sound.speaker else None,
+        voice_delay_us=sound.delay_us,
     )
     session = CallSession(
         Participant(

@@ -34,6 +34,10 @@ class Sound:
     voice: VoiceTrack | None = None
     speaker: Loudspeaker | None = field(default=None)
 
+    def delay_us(self) -> int:
+        """Return how long a voice takes from us into the air."""
+        return self.speaker.delay_us if self.speaker is not None else 0
+
     def close(self) -> None:
         """Close the loudspeaker; the voice is its session's."""
         if self.speaker is not None:
