@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.call import clock
-from mien.call.audio import FRAME_SAMPLES, RATE_HZ, VoiceTrack
+from mien.call.audio import FRAME_SAMPLES, FRAME_US, RATE_HZ, VoiceTrack
 from mien.call.sound_file import SoundFile
 from mien.encoder.capture import DEFAULT_RATE, Frame, Source
 from mien.protocol.errors import MienError
@@ -23,7 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 class InputSound(VoiceTrack):
-    """Position 0 is the first picture. Until that is taken there is no sound, and where the file has none, silence."""
+    """Until the first picture is taken there is no sound; where the file has none, silence.
+
+    Position 0 is that picture, unless somebody asked for positions before.
+    """
 
     def __init__(self, path: Path, *, muted: bool = False) -> None:
         """Raises `MienError` for a file without sound. Make it in a running loop."""
@@ -32,6 +35,7 @@ class InputSound(VoiceTrack):
         self._event_loop = asyncio.get_running_loop()
         self._file = SoundFile(path, with_picture=True)
         self._file_begins_us = 0
+        self._first_picture_us = 0  # after position 0
         self._passes: list[int] = []  # when each begins, µs after the first; the one that is heard leads
         self._begun = asyncio.Event()
 
@@ -42,15 +46,17 @@ class InputSound(VoiceTrack):
 
     def _begin_pass(self, begins_us: int, now_us: int) -> None:
         if not self._passes:
-            self._start_us = now_us
+            if self._start_us is None:
+                self._start_us = now_us
+            self._first_picture_us = now_us - self._start_us
             self._begun.set()
         self._passes.append(begins_us)
 
     async def read(self) -> NDArray[np.int16]:
         """Return what belongs to the pictures of these 20 ms."""
-        position = self._position * FRAME_SAMPLES
-        self._turn_to(position * 1_000_000 // RATE_HZ)
-        return self._file.read(position - self._file_begins_us * RATE_HZ // 1_000_000, FRAME_SAMPLES)
+        at_us = self._position * FRAME_US - self._first_picture_us
+        self._turn_to(at_us)
+        return self._file.read((at_us - self._file_begins_us) * RATE_HZ // 1_000_000, FRAME_SAMPLES)
 
     def stop(self) -> None:
         """Close the file."""

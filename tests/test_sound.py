@@ -197,6 +197,28 @@ def test_input_sound_keeps_to_its_picture_and_begins_again(tmp_path: Path) -> No
     in_loop(scenario)
 
 
+def test_input_sound_goes_on_where_positions_were_asked_for_before(tmp_path: Path) -> None:
+    """Positions never step back: they are times on the wire."""
+    film = write_film(tmp_path / "film.mp4", sound_from_s=0.0)
+
+    async def scenario() -> None:
+        sound = InputSound(film)
+        begin_us = sound.capture_us(0)
+        await asyncio.sleep(0.11)
+        picture_us = clock.now_us()
+        next(iter(SoundingSource(open_source(str(film)), sound)))
+        heard = np.zeros(RATE_HZ, np.int16)
+        for _ in range(35):
+            frame = await sound.recv()
+            assert frame.pts is not None
+            heard[frame.pts : frame.pts + FRAME_SAMPLES] = frame.to_ndarray()[0]
+        assert sound.capture_us(0) == begin_us
+        assert abs(first_click_s(heard) - 0.5 - (picture_us - begin_us) / 1e6) < 0.03
+        sound.stop()
+
+    in_loop(scenario)
+
+
 def test_a_camera_has_no_sound(tmp_path: Path) -> None:
     async def scenario() -> None:
         sound = InputSound(write_film(tmp_path / "film.mp4", sound_from_s=0.0))

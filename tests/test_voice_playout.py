@@ -62,7 +62,7 @@ def delay_us(heard: NDArray[np.int16], *, start_us: int, length_us: int = 500_00
     said, came = loudness(speech(3.0))[start : start + count], loudness(heard)
     scores = {
         d: np.corrcoef(said, came[start + d : start + d + count])[0, 1]
-        for d in range(0, min(1100, len(came) - start - count))
+        for d in range(min(1100, len(came) - start - count))
     }
     best = max(scores, key=lambda d: float(scores[d]))
     assert scores[best] > 0.8
