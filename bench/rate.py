@@ -47,7 +47,7 @@ EXAMPLE: Final = """examples:
 
 With --out a run that was stopped goes on where it was: what is known lies in OUT/cache (landmarks and coded
 pictures of the clips' people; delete it when done). With the real-time video codecs a clip takes about a minute on
-two cores (37 clips: 35 minutes), with all of them about five.
+two cores (37 clips: 35 minutes), with all of them about six.
 """
 CLIP_SUFFIXES: Final = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 SYNTHETIC_SECONDS: Final = 20.0
