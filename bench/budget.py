@@ -35,6 +35,7 @@ FACE_BUDGETS_KBPS: Final = (4.0, 6.0, 8.0)
 MOST_VOICE: Final = VoiceSettings(16, 40)
 FIRST_PICTURE_KBPS: Final = 2000.0  # is not what is measured
 SETTLE_S: Final = 8.0  # until the carrier is chosen, and the window of what is measured is full
+TABLE_COLUMNS: Final = 150
 MAX_SECONDS: Final = 600.0
 
 
@@ -144,7 +145,7 @@ def report(rows: Sequence[BudgetRow], options: argparse.Namespace) -> None:
     if options.json:
         print("\n".join(lines))
     else:
-        Console().print(budget_table(rows))
+        Console(width=TABLE_COLUMNS).print(budget_table(rows))
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "budget.jsonl").write_text("\n".join(lines) + "\n")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -22,7 +23,7 @@ CHUNK_BYTES: Final = 1000
 MAX_BACKLOG_BYTES: Final = 4 * CHUNK_BYTES  # nothing may wait longer behind an avatar than this takes
 NARROW_KBPS: Final = 16.0  # below, a chunk of the usual length would fill a second
 NARROW_CHUNK_BYTES: Final = 400
-SPARE_S: Final = 5.0
+SPARE_US: Final = 5_000_000
 SPARE_CHECK_S: Final = 0.25
 IDLE_S: Final = 0.05
 LATER_SHARE: Final = 0.6  # of the rate, once the face moves: coefficients take the rest
@@ -44,13 +45,14 @@ class AvatarOffer:
         kbps: float,
         spare_kbps: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        """`spare_kbps`: what may be sent beside everything else, in five seconds; it bounds what comes later."""
+        """`spare_kbps`: what anything else leaves of the rate; it bounds what comes after the first picture."""
         self._sender = AvatarSender(avatar)
         self._avatar = avatar
         self._signer = signer
         self._peer = peer
         self._bytes_per_s = kbps * 1000 / 8
         self._spare_kbps = spare_kbps
+        self._recent: deque[tuple[int, int]] = deque()  # when chunks were handed over, their bytes
         self._chunk_bytes = CHUNK_BYTES if kbps >= NARROW_KBPS else NARROW_CHUNK_BYTES
         self._wanted = asyncio.Event()
         self.verdict: int | None = None  # of the other side; a number of `Verdict`
@@ -103,12 +105,21 @@ class AvatarOffer:
 
     async def _room_for(self, chunk: Chunk, bucket: TokenBucket, *, later: bool) -> None:
         cost = len(chunk.data) + CHUNK_COST_BYTES
-        while later and cost * 8 / 1000 / SPARE_S > self._spare_kbps():  # noqa: ASYNC110  time is what is waited for
+        while later and not self._fits(cost):  # noqa: ASYNC110  time is what is waited for
             await asyncio.sleep(SPARE_CHECK_S)
+        self._recent.append((clock.now_us(), cost))
         while not bucket.take(cost, now_us=clock.now_us()):  # noqa: ASYNC110  time is what is waited for
             await asyncio.sleep(max(bucket.wait_us(cost, now_us=clock.now_us()) / 1e6, 0.001))
         while self._peer.backlog_bytes(TRANSFER) > MAX_BACKLOG_BYTES:  # noqa: ASYNC110  aiortc tells of nothing
             await asyncio.sleep(IDLE_S)
+
+    def _fits(self, cost: int) -> bool:
+        """Return whether another chunk leaves the last seconds below what is spare, whether it has left or waits."""
+        now_us = clock.now_us()
+        while self._recent and now_us - self._recent[0][0] > SPARE_US:
+            self._recent.popleft()
+        recent = sum(before for _, before in self._recent)
+        return (recent + cost) * 8000 / SPARE_US <= self._spare_kbps()
 
     def _proof(self, challenge: bytes) -> OwnerProof | None:
         owner = self._avatar.manifest.owner

@@ -41,7 +41,7 @@ MISTRUST_STEP: Final = 1.02
 MAX_MISTRUST: Final = 2.0
 TRUST_AGAIN_US: Final = 30_000_000
 TRUST_STEP: Final = 0.97
-SPARE: Final = 0.95  # of the limit may be filled up
+SPARE: Final = 0.9  # of the limit may be filled up
 OVER: Final = 0.985  # of the budget, in the last five seconds: too near
 
 
@@ -99,9 +99,9 @@ class RateControl:
         """What plans are made for."""
         return self._situation
 
-    def spare_kbps(self, sent_kbps: float) -> float:
-        """Return what the limit leaves beside what is sent in fact: for an avatar that is still on its way."""
-        return max(0.0, SPARE * min(self._budget_kbps, self._link_kbps) - sent_kbps)
+    def spare_kbps(self, others_kbps: float) -> float:
+        """Return what is left beside what else is sent in fact: for an avatar that is still on its way."""
+        return max(0.0, SPARE * min(self._budget_kbps, self._link_kbps) - others_kbps)
 
     def excuse(self, now_us: int) -> None:
         """What is sent now is not the plan's alone: it says nothing about the model."""

@@ -10,11 +10,12 @@ from mien.call.opus import VoiceSettings
 from mien.call.rate_control import LinkReport, PlanReason, RateControl
 from mien.call.rate_plan import Situation
 from mien.call.statistics import PlanChange
-from mien.call.wire_meter import Direction
+from mien.call.wire_meter import Cause, Direction
 from mien.protocol.control import Carrier, ReceiverReport
 
 EVERY_US: Final = 500_000
 WINDOW_US: Final = 5_000_000
+SHORT_US: Final = 600_000
 LEAST_FIRST_SHARE: Final = 0.5  # of the budget, for the first picture, where voice would leave less
 
 
@@ -46,10 +47,15 @@ def first_transfer_kbps(call: CallState) -> float:
 
 
 def spare_kbps(call: CallState) -> float:
-    """Return what may be sent beside everything else now."""
+    """Return what everything but an avatar leaves of the rate now. A voice that has just begun counts at once."""
     if call.rate is None:
         return math.inf
-    return call.rate.spare_kbps(call.meter.kbps(Direction.SENT, window_us=WINDOW_US))
+    return call.rate.spare_kbps(max(_without_avatar_kbps(call, window) for window in (WINDOW_US, SHORT_US)))
+
+
+def _without_avatar_kbps(call: CallState, window_us: int) -> float:
+    sent = call.meter.kbps(Direction.SENT, window_us=window_us)
+    return sent - call.meter.kbps(Direction.SENT, Cause.TRANSFER, window_us=window_us)
 
 
 class RateKeeper:

@@ -15,8 +15,8 @@ from mien.protocol.control import ReceiverReport
 FIRST_US: Final = 2_000_000
 PERIOD_US: Final = 10_000_000  # with SACK and headers about 0.3 kbps
 LOSS_PERIOD_US: Final = 4_000_000  # reports come so much more often while messages are missing
-QUEUE_NEWS_US: Final = 100_000  # a queue that long, or its end, is told soon
-QUEUE_PERIOD_US: Final = 1_500_000
+QUEUE_NEWS_US: Final = 150_000  # a queue that long, or its end, is told soon
+QUEUE_PERIOD_US: Final = 2_000_000
 MAX_SAMPLES: Final = 10_000
 RECENT_SAMPLES: Final = 300
 MAX_AGE_US: Final = 60_000_000

@@ -144,7 +144,7 @@ def test_a_model_that_is_too_low_is_mistrusted() -> None:
 
 def test_what_is_left_over() -> None:
     control = RateControl(TALK, budget_kbps=20, now_us=0)
-    assert control.spare_kbps(12) == pytest.approx(7)
+    assert control.spare_kbps(12) == pytest.approx(6)
     assert control.spare_kbps(25) == 0
 
 

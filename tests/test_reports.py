@@ -156,14 +156,14 @@ def test_a_queue_and_its_end_are_reported_soon() -> None:
     reports.start(0)
     assert reports.is_due(2_000_000)
     reports.make(NOTHING, sent=0, coded=None, now_us=2_000_000)
-    reports.note_queue(50_000, now_us=4_000_000)
+    reports.note_queue(90_000, now_us=4_000_000)
     assert not reports.is_due(4_000_000)
-    reports.note_queue(150_000, now_us=4_000_000)
+    reports.note_queue(180_000, now_us=4_000_000)
     assert reports.is_due(4_000_000)
-    reports.make(replace(NOTHING, queue_us=150_000), sent=0, coded=None, now_us=4_000_000)
+    reports.make(replace(NOTHING, queue_us=180_000), sent=0, coded=None, now_us=4_000_000)
     reports.note_queue(0, now_us=4_100_000)
-    assert not reports.is_due(5_000_000) and reports.is_due(5_500_000)
-    assert reports.make(NOTHING, sent=0, coded=None, now_us=5_500_000).queue_us == 0
+    assert not reports.is_due(5_500_000) and reports.is_due(6_000_000)
+    assert reports.make(NOTHING, sent=0, coded=None, now_us=6_000_000).queue_us == 0
     reports.note_queue(0, now_us=8_000_000)
     assert not reports.is_due(8_000_000)
 
