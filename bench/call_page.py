@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mien.bench.call_cases import Voice
-from mien.bench.call_rows import Measured, Verdict, shown_rows
+from mien.bench.call_rows import MISSING, Measured, Verdict, shown_rows
 from mien.bench.plot_style import png, pyplot
 from mien.bench.provenance import provenance
 from mien.bench.report_page import Code, ReportPage
@@ -71,8 +71,8 @@ def limits_text(verdicts: Sequence[Verdict]) -> str:
 
 def astray_note(rows: Sequence[Measured]) -> str:
     """Return a warning where a face took another carrier than the one that was asked for, or nothing."""
-    astray = sorted({r.case for r in rows if r.face and r.carried_by != r.carrier})
-    return f"The face took another carrier than it should have: {', '.join(astray)}." if astray else ""
+    astray = [f"{title_of(r)} {r.astray_share:.0%}" for r in rows if r.astray_share > MISSING]
+    return f"Messages took another carrier than they should have: {', '.join(astray)}." if astray else ""
 
 
 def left_out_note(rows: Sequence[Measured]) -> str:

@@ -38,8 +38,9 @@ class Measured:
     """What one side of one call sent, in kbps on the wire unless a name says otherwise.
 
     `forward_kbps`: the face and STUN. `extra_packets_per_s`: packets made for a message of the face alone, on the
-    data channel all of its messages. `carried_by`: what its messages took in the end. `on_top_kbps`: above the same side of the same call without faces, None where
-    that was not measured. `capture_percent`: the meter against a packet capture, over the whole call.
+    data channel all of its messages. `astray_share`: of its messages, those that took another carrier. `on_top_kbps`:
+    above the same side of the same call without faces, None where that was not measured. `capture_percent`: the meter
+    against a packet capture, over the whole call.
     """
 
     case: str
@@ -48,7 +49,7 @@ class Measured:
     face: bool
     both_alike: bool
     carrier: str
-    carried_by: str
+    astray_share: float
     opus_kbps: float
     frame_ms: int
     seconds: float
@@ -101,7 +102,7 @@ def measured(
                 face=case.roles[number].face,
                 both_alike=case.both_alike,
                 carrier=case.carrier.value,
-                carried_by=result.statistics.sent.carrier,
+                astray_share=_astray_share(result.by_carrier, case.carrier.value),
                 opus_kbps=case.kbps,
                 frame_ms=case.frame_ms,
                 seconds=round(result.wire.elapsed_us / 1e6, 2),
@@ -149,6 +150,11 @@ def _verdicts(case: Case, figures: Mapping[str, float]) -> tuple[Verdict, ...]:
         for limit in case.limits
         if limit.what in figures
     )
+
+
+def _astray_share(messages: Mapping[str, int], carrier: str) -> float:
+    count = sum(messages.values())
+    return round(1 - messages.get(carrier, 0) / count, 3) if count else 0.0
 
 
 def _rounded(value: float | None) -> float | None:

@@ -75,8 +75,9 @@ class SideResult:
     wire: WireTotals
     payload_kbps: float  # coefficient messages without any header
     elsewhere: Tariff
-    frames_per_s: float  # tracked and coded, in the whole call
+    frames_per_s: float  # tracked and coded
     frames_left_out: int
+    by_carrier: Mapping[str, int]  # messages
     metered_bytes: int  # the whole call's
     ports: frozenset[int]
     statistics: CallStatistics
@@ -115,7 +116,7 @@ async def two_way_call(call: TwoWayCall) -> tuple[SideResult, SideResult]:
         CallSession(_participant(call, number), _settings(call, audio=audio))
         for number in range(len(call.sides))
     ]
-    steady: list[WireTotals] = []
+    steady: list[_Steady] = []
     one, other = local_pair()
     conductor = asyncio.ensure_future(_conduct(call, sessions, steady))
     calls = [asyncio.ensure_future(s.run(end)) for s, end in zip(sessions, (one, other), strict=True)]
@@ -125,11 +126,19 @@ async def two_way_call(call: TwoWayCall) -> tuple[SideResult, SideResult]:
         for task in (conductor, *calls):
             task.cancel()
         await asyncio.gather(conductor, *calls, return_exceptions=True)
-    first, second = (_result(s, c.result(), w) for s, c, w in zip(sessions, calls, steady, strict=True))
+    first, second = (_result(s, c.result(), p) for s, c, p in zip(sessions, calls, steady, strict=True))
     return first, second
 
 
-async def _conduct(call: TwoWayCall, sessions: list[CallSession], steady: list[WireTotals]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Steady:
+    """One side's figures at both ends of the steady part."""
+
+    before: CallStatistics
+    after: CallStatistics
+
+
+async def _conduct(call: TwoWayCall, sessions: list[CallSession], steady: list[_Steady]) -> None:
     """Wait for the steady part, read the meters at its two ends, and hang up."""
     try:
         async with asyncio.timeout(MAX_SETTLING_S):
@@ -142,9 +151,10 @@ async def _conduct(call: TwoWayCall, sessions: list[CallSession], steady: list[W
             f"the avatars were not shown within {MAX_SETTLING_S:g} s: the machine is too busy"
         ) from None
     await asyncio.sleep(call.settle_s)
-    before = [session.meter.totals() for session in sessions]
+    before = [await session.statistics() for session in sessions]
     await asyncio.sleep(call.seconds)
-    steady += [session.meter.totals().since(start) for session, start in zip(sessions, before, strict=True)]
+    after = [await session.statistics() for session in sessions]
+    steady += map(_Steady, before, after)
     sessions[0].hang_up()
 
 
@@ -182,14 +192,20 @@ def _settings(call: TwoWayCall, *, audio: bool) -> CallSettings:
     )
 
 
-def _result(session: CallSession, statistics: CallStatistics, steady: WireTotals) -> SideResult:
-    payload = sum(flow.payload_bytes for cause, flow in steady.sent.items() if cause == "coefficients")
+def _result(session: CallSession, statistics: CallStatistics, steady: _Steady) -> SideResult:
+    before, after = steady.before.sent, steady.after.sent
+    wire = steady.after.wire.since(steady.before.wire)
+    payload = sum(flow.payload_bytes for cause, flow in wire.sent.items() if cause == "coefficients")
     return SideResult(
-        wire=steady,
-        payload_kbps=payload * 8000 / steady.elapsed_us,
-        elsewhere=tariff(steady, Direction.SENT),
-        frames_per_s=statistics.sent.fps,
-        frames_left_out=statistics.sent.frames_left_out,
+        wire=wire,
+        payload_kbps=payload * 8000 / wire.elapsed_us,
+        elsewhere=tariff(wire, Direction.SENT),
+        frames_per_s=(after.frames - before.frames) * 1e6 / wire.elapsed_us,
+        frames_left_out=after.frames_left_out - before.frames_left_out,
+        by_carrier={
+            name: counts.messages - (before.by_carrier[name].messages if name in before.by_carrier else 0)
+            for name, counts in after.by_carrier.items()
+        },
         metered_bytes=statistics.wire.total(Direction.SENT).wire_bytes,
         ports=session.meter.local_ports,
         statistics=statistics,

@@ -151,14 +151,14 @@ def result(voice_bytes: int, face_bytes: int) -> SideResult:
     if face_bytes:
         flows[Cause.COEFFICIENTS] = Flow(0, face_bytes, face_bytes // 2)
     wire = WireTotals(10_000_000, flows, {})
-    sent = SentStatistics(carrier="audio")
-    statistics = CallStatistics(1.0, 10.0, "", True, False, sent, ReceivedStatistics(), wire, 0.0)
+    statistics = CallStatistics(1.0, 10.0, "", True, False, SentStatistics(), ReceivedStatistics(), wire, 0.0)
     return SideResult(
         wire=wire,
         payload_kbps=face_bytes / 2 * 8 / 1e4,
         elsewhere=tariff(wire, Direction.SENT),
         frames_per_s=30.0,
         frames_left_out=0,
+        by_carrier={"audio": 98, "datachannel": 2},
         metered_bytes=wire.total(Direction.SENT).wire_bytes,
         ports=frozenset({1000}),
         statistics=statistics,
@@ -224,8 +224,8 @@ def test_reports(tmp_path: Path) -> None:
 
 def test_a_face_on_the_wrong_way_is_told() -> None:
     row = rows()[0]
-    assert row.carried_by == "audio" and astray_note([row]) == ""
-    assert "should have: spoken." in astray_note([replace(row, carried_by="datachannel")])
+    assert row.astray_share == 0.02 and astray_note([row]) == ""
+    assert "should have: spoken 20%." in astray_note([replace(row, astray_share=0.2)])
 
 
 def test_a_slow_machine_is_told() -> None:
