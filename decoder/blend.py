@@ -41,6 +41,9 @@ HIDDEN_PENALTY: Final = 6.0
 LACK_RAMP: Final = (0.3, 0.7)
 LEAST_OPENING: Final = 0.03
 SHARPNESS: Final = 2.0
+# Skin and surround come from the first reference where others are hardly nearer: two pictures of clothes, hair or
+# a hand laid over each other look worse than one that is a little farther.
+SECOND_BEST: Final = 1.0
 FLOOR: Final = 0.02
 
 _TOPOLOGY = load_topology()
@@ -73,6 +76,7 @@ class Blender:
         whole = regions.mean(0)
         skin = turned + SKIN_SHAPE * whole
         regions = regions + REGION_TURN * turned + REGION_WHOLE * whole
+        skin[1:] += SECOND_BEST
         distance = self.shares @ regions + (1 - self.shares.sum(1, keepdims=True)) * skin
         return soft_choice(distance + HIDDEN_PENALTY * (1 - self.visibility)).astype(np.float32)
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mien.decoder.blend import Blender
 from mien.decoder.mesh import LEAST_GAP, RINGS_END, SKIRT, VERTEX_COUNT, in_order, skirt_around
-from mien.decoder.scene import inside
+from mien.decoder.scene import inside, region_shares
+from mien.models.face_model import FaceModel
 from mien.models.rings import RAYS, RING_FRACTIONS
 
 ANGLES = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
@@ -50,3 +52,18 @@ def test_places_beyond_a_reference_are_cut_off() -> None:
     assert seen[5, 0] == 1 and 0 < seen[5, 1] < 1
     skirt = seen[RINGS_END - RAYS : RINGS_END]
     assert (skirt[:, 0] == 1).all() and (skirt[:, 1] < 0.1).all()
+
+
+def test_near_ties_show_the_first_reference_around_the_face_only() -> None:
+    """Two references of one pose and expression: hair and clothes of both would be laid over each other."""
+    shape = FaceModel.load().mean.astype(np.float64)
+    shares = region_shares()
+    blender = Blender(np.stack([shape] * 2), np.zeros((2, 3)), np.ones((VERTEX_COUNT, 2)), shares)
+    weights = blender.weights(shape, np.zeros(3))
+    around = shares.sum(1) == 0
+    assert (weights[around, 0] > 0.85).all()
+    assert weights[shares[:, 0] == 1] == pytest.approx(0.5)  # the mouth has its own choice
+    far = Blender(
+        np.stack([shape] * 2), np.array([[0, 0.6, 0], [0, 0, 0]]), np.ones((VERTEX_COUNT, 2)), shares
+    )
+    assert (far.weights(shape, np.zeros(3))[around, 1] > 0.99).all()
