@@ -30,6 +30,7 @@ MOST_HELD_BACK_US: Final = 400_000  # longer than its jitter asks for, for a fac
 MOST_HELD: Final = MOST_WAIT + RATE_HZ * 120 // 1000  # samples, where no face is waited for
 MAX_HELD: Final = 64  # packets
 GONE_US: Final = 1_200_000  # without a packet, three signs of life among them: muted, or gone
+FADE: Final = RATE_HZ * 500 // 1000  # samples in which the background of who has gone fades
 REPEATS_GONE: Final = 5 * RATE_HZ  # without a packet that repeats anything: there are none any more
 RESYNC_SAMPLES: Final = 5 * RATE_HZ  # a jump of the times by more is another stream
 READ_US: Final = READ_SAMPLES * 1_000_000 // RATE_HZ
@@ -66,6 +67,7 @@ class VoicePlayout:
     def _reset(self) -> None:
         self._decoder = OpusDecoder()
         self._held: dict[int, bytes] = {}  # packets by where their sound begins
+        self._loudness = 1.0
         self._first_words: set[int] = (
             set()
         )  # of the held ones, those that follow a pause: nothing is missing before
@@ -154,7 +156,7 @@ class VoicePlayout:
         if self._next is None:
             self._newest_end = timestamp
         start = self._newest_end + _difference(timestamp, self._newest_end)
-        self._heard_us = arrival_us
+        self._heard_us, self._loudness = arrival_us, 1.0
         self._transits_us.append(arrival_us - start * 1_000_000 // RATE_HZ)
         follows = (sequence - self._newest_sequence) % (1 << 16) == 1
         after_pause = follows and start > self._newest_end
@@ -210,10 +212,15 @@ class VoicePlayout:
             self._sound = np.concatenate([self._sound, self._decode_next()])
         sound, self._sound = self._sound[:READ_SAMPLES], self._sound[READ_SAMPLES:]
         self.counts.played_samples += READ_SAMPLES
-        if gone:
+        return self._fading(sound) if gone else sound
+
+    def _fading(self, sound: NDArray[np.int16]) -> NDArray[np.int16]:
+        """Return what is heard of who has gone: the background, softer and softer, and then nobody plays."""
+        begin, self._loudness = self._loudness, max(0.0, self._loudness - READ_SAMPLES / FADE)
+        shown = np.asarray(sound * np.linspace(begin, self._loudness, READ_SAMPLES), np.int16)
+        if not self._loudness:
             self._reset()
-            return np.asarray(sound * np.linspace(1, 0, READ_SAMPLES), np.int16)
-        return sound
+        return shown
 
     def _note_origin(self, origin_us: int) -> None:
         """Smooth over that reads do not come like clockwork."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mien.call.opus import RATE_HZ, VoiceSettings
 from mien.call.voice_coder import VoiceCoder, VoicePacket
-from mien.call.voice_playout import GONE_US, MOST_WAIT, VoicePlayout
+from mien.call.voice_playout import FADE, GONE_US, MOST_WAIT, VoicePlayout
 from tests.voice_samples import speech
 
 FRAME_US = 60_000
@@ -134,7 +134,8 @@ def test_who_is_muted_is_not_played() -> None:
     playout, heard, times = play(few, until_us=4_000_000)
     ended = next(i for i in range(20, len(times)) if times[i] is None) * STEP_US
     last = few[-1][0]
-    assert GONE_US <= ended - last <= GONE_US + 3 * STEP_US
+    fade_us = FADE * 1_000_000 // RATE_HZ
+    assert GONE_US + fade_us - STEP_US <= ended - last <= GONE_US + fade_us + 3 * STEP_US
     assert not playout.playing
     assert not heard[(ended // STEP_US) * 960 :].any()
     assert abs(int(heard[(ended // STEP_US) * 960 - 1])) < 50  # it faded out
