@@ -75,11 +75,13 @@ class FrameScore:
     flicker: float = float("nan")
     ssimulacra2: float = float("nan")
     identity: float = float("nan")
+    lpips: float = float("nan")
+    dists: float = float("nan")
 
 
 MEANS: Final = (
     "found", "psnr", "face_psnr", "ssim", "face_ssim", "msssim", "gmsd", "edge", "face_edge", "akd", "mouth",
-    "eyes", "blendshapes", "pose_deg", "gaze", "flicker", "ssimulacra2", "identity",
+    "eyes", "blendshapes", "pose_deg", "gaze", "flicker", "ssimulacra2", "identity", "lpips", "dists",
 )  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.bench.akd import Face, FrameScore, Retracker, score, summarise
+from mien.bench.learned_metrics import open_learned
 from mien.bench.picture_footage import Sampling
 from mien.bench.picture_metrics import Picture, compared, flicker, open_ssimulacra2
 from mien.encoder.identity import Embedder
@@ -73,6 +74,8 @@ class Judge:
                 ssimulacra2=float("nan") if measure is None else measure(original, drawn),
                 identity=self._identity(number, drawn, again),
             )
+            learned: dict[str, Any] = {name: of(original, drawn) for name, of in open_learned().items()}
+            out = replace(out, **learned)
         return out
 
     def _identity(self, number: int, drawn: Picture, again: Face | None) -> float:

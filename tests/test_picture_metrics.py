@@ -1,9 +1,17 @@
 """Pixel metrics: known values on made-up pictures."""
 
+import sys
+from contextlib import nullcontext
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mien.bench import learned_metrics
 from mien.bench.picture_metrics import (
     compared,
     flicker,
@@ -71,3 +79,36 @@ def test_ssimulacra2_where_it_is_installed() -> None:
     original = smooth_picture(1, 256)
     assert measure(original, original) == pytest.approx(100, abs=0.01)
     assert measure(original, noisy(2, 10)) > measure(original, noisy(2, 60))
+
+
+def test_learned_metrics_are_used_only_where_their_weights_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stand-ins for torch and lpips: the values that reach the network, and that nothing is fetched."""
+
+    class Network:
+        def eval(self) -> "Network":
+            return self
+
+        def __call__(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+            assert a.shape == (1, 3, 256, 256) and a.min() >= -1 and a.min() < 0
+            return float(np.abs(a - b).mean())
+
+    torch: Any = ModuleType("torch")
+    torch.hub = SimpleNamespace(get_dir=lambda: str(tmp_path))
+    torch.from_numpy, torch.no_grad = (lambda values: values), nullcontext
+    lpips: Any = ModuleType("lpips")
+    lpips.LPIPS = lambda net, verbose: Network()
+    for name, module in (("torch", torch), ("lpips", lpips)):
+        module.__spec__ = ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
+    learned_metrics.open_learned.cache_clear()
+    assert learned_metrics.open_learned() == {}  # no weights
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / learned_metrics.NEEDS["lpips"][1]).write_bytes(b"weights")
+    learned_metrics.open_learned.cache_clear()
+    found = learned_metrics.open_learned()
+    assert set(found) == {"lpips"}
+    black, white = np.zeros((256, 256, 3), np.uint8), np.full((256, 256, 3), 255, np.uint8)
+    assert found["lpips"](black, white) == 2
+    learned_metrics.open_learned.cache_clear()
