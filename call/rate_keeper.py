@@ -9,12 +9,15 @@ from mien.call.carrier_cadence import Gaps
 from mien.call.opus import VoiceSettings
 from mien.call.rate_control import LinkReport, PlanReason, RateControl
 from mien.call.rate_plan import Situation
+from mien.call.reports import PERIOD_US
 from mien.call.statistics import PlanChange
 from mien.call.wire_meter import Cause, Direction
 from mien.protocol.control import Carrier, ReceiverReport
 
 EVERY_US: Final = 500_000
 WINDOW_US: Final = 5_000_000
+REPORT_BITS: Final = 2600  # on the wire, with its SACK
+REPORT_SHARE: Final = 0.1  # of a budget, that reports may take while things go wrong
 SHORT_US: Final = 600_000
 LEAST_FIRST_SHARE: Final = 0.5  # of the budget, for the first picture, where voice would leave less
 
@@ -24,6 +27,10 @@ def begin_control(call: CallState, now_us: int) -> None:
     call.rate = RateControl(
         _situation(call, acknowledges=False), budget_kbps=budget_kbps(call), now_us=now_us
     )
+    budget = budget_kbps(call)
+    if budget is not None:
+        period_us = round(REPORT_BITS * 1000 / (REPORT_SHARE * budget))
+        call.reports.least_period_us = max(call.reports.least_period_us, min(period_us, PERIOD_US))
     _apply(call, now_us)
 
 

@@ -47,6 +47,7 @@ class Reports:
 
     def __init__(self) -> None:
         self._due_us: int | None = None
+        self.least_period_us = QUEUE_PERIOD_US  # between two reports; more where a budget is small
         self._reported_us = 0
         self._reported_missing = 0
         self._reported_received = 0
@@ -76,13 +77,15 @@ class Reports:
         lost, came = missing - self._reported_missing, received - self._reported_received
         if self._due_us is None or lost < max(1.0, ON_LOSS * (lost + came)):
             return
-        self._due_us = min(self._due_us, max(now_us, self._reported_us + LOSS_PERIOD_US))
+        self._due_us = min(
+            self._due_us, max(now_us, self._reported_us + max(LOSS_PERIOD_US, self.least_period_us))
+        )
 
     def note_queue(self, queue_us: int, *, now_us: int) -> None:
         """Take in how much longer their messages take now: a queue is told soon, and so is its end."""
         if self._due_us is None or max(queue_us, self._reported_queue_us) < QUEUE_NEWS_US:
             return
-        self._due_us = min(self._due_us, max(now_us, self._reported_us + QUEUE_PERIOD_US))
+        self._due_us = min(self._due_us, max(now_us, self._reported_us + self.least_period_us))
 
     def make(
         self, reception: Reception, *, sent: int, coded: tuple[int, int] | None, now_us: int
@@ -120,7 +123,7 @@ class Reports:
         self.our_loss.take(report)
         if report.queue_us >= QUEUE_NEWS_US and self._due_us is not None:
             # Their queue is our doing: an answer that comes soon tells them and us whether the round trip grows.
-            self._due_us = min(self._due_us, max(now_us, self._reported_us + QUEUE_PERIOD_US))
+            self._due_us = min(self._due_us, max(now_us, self._reported_us + self.least_period_us))
         self._theirs, self._came_us = report, now_us
         echoed_us = report.echo_us + report.held_us
         if report.echo_us and echoed_us <= now_us:

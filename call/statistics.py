@@ -63,6 +63,9 @@ class SentStatistics:
     rungs: tuple[RungChange, ...] = ()
     reported_lost: int = 0  # messages, as of the other side's newest report
     reported_latency_ms: float = 0.0  # the median over there
+    reported_mean_run: float = 0.0  # messages lost in a row, of late
+    reported_by_audio: int = 0  # messages that came in packets of our voice
+    reported_audio_packets: int = 0  # that came, with and without message
 
 
 @dataclass(frozen=True, slots=True)

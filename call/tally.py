@@ -47,7 +47,7 @@ def _sent(call: CallState, packets: int) -> SentStatistics:
     outgoing = call.outgoing
     if outgoing is None:  # before the connection stands nothing was sent
         return SentStatistics()
-    seconds = call.course.seconds
+    seconds, report = call.course.seconds, call.reports.their_report
     return SentStatistics(
         frames=outgoing.frames,
         frames_left_out=outgoing.frames_left_out,
@@ -67,6 +67,9 @@ def _sent(call: CallState, packets: int) -> SentStatistics:
         rungs=tuple(outgoing.changes),
         reported_lost=call.reports.their_lost,
         reported_latency_ms=call.reports.their_latency_ms,
+        reported_mean_run=call.reports.our_loss.mean_run,
+        reported_by_audio=report.by_audio if report else 0,
+        reported_audio_packets=report.audio_packets if report else 0,
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from mien.bench.impaired_path import impaired_pair
 from mien.bench.impairment import Profile, RandomLoss
 from mien.bench.two_way_call import LoopedSound
+from mien.call.avatar_offer import AvatarOffer
 from mien.call.carrier_choice import CarrierWish
 from mien.call.face_view import ViewSettings
 from mien.call.opus import VoiceSettings
@@ -23,8 +24,11 @@ from mien.call.video_gate import VideoGate
 from mien.call.wire_meter import Direction
 from mien.cli import main
 from mien.commands.call_options import add_arguments, call_settings
+from mien.protocol.avatar import assemble
+from mien.protocol.control import AvatarVerdict, Verdict
 from mien.protocol.quantizer import Quality
-from tests.avatar_samples import TEST_KEY
+from mien.protocol.transfer import ID_BYTES, Want
+from tests.avatar_samples import CREATED, TEST_KEY
 from tests.call_samples import PortraitSource, PortraitTracker, avatar_file
 from tests.voice_samples import speech
 
@@ -194,3 +198,43 @@ def test_options_make_settings() -> None:
     assert budget.rate == RateSettings(20, frozenset(Quality)) and budget.voice == VoiceSettings(16, 40)
     both = made("--budget-kbps 20 --quality low --voice-kbps 9 --voice-frame-ms 60")
     assert both.rate == RateSettings(20, frozenset({Quality.LOW})) and both.voice == VoiceSettings(9, 60)
+
+
+class Wire:
+    """Stands where a peer stands, and takes down when what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[float, int]] = []
+
+    def send(self, label: str, data: bytes) -> bool:
+        self.sent.append((time.monotonic(), len(data) + 93))
+        return True
+
+    def backlog_bytes(self, label: str) -> int:
+        return 0
+
+
+def test_an_avatars_later_layers_take_only_what_is_spare() -> None:
+    avatar = assemble(avatar_file(), now_unix_s=CREATED)
+
+    async def scenario(spare_kbps: float, *, judged: bool) -> int:
+        wire = Wire()
+        offer = AvatarOffer(avatar, None, wire, kbps=400, spare_kbps=lambda: spare_kbps)  # type: ignore[arg-type]
+        if judged:
+            offer.on_verdict(AvatarVerdict(avatar.avatar_id, Verdict.SHOWN))
+        offer.on_answer(
+            Want(
+                avatar.avatar_id[:ID_BYTES], tuple((layer, 0) for layer in range(len(avatar.manifest.layers)))
+            )
+        )
+        run = asyncio.ensure_future(offer.run())
+        await asyncio.sleep(0.6)
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        return sum(size for _, size in wire.sent)
+
+    first = asyncio.run(scenario(0, judged=False))
+    later = asyncio.run(scenario(4, judged=True))
+    nothing = asyncio.run(scenario(0, judged=True))
+    assert first > 2 * later > 0 == nothing
+    assert later * 8 / 5000 <= 4

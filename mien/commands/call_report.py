@@ -86,7 +86,8 @@ def quality_table(statistics: CallStatistics) -> Table:
         ("round trip", f"{statistics.round_trip_ms:.1f} ms, jitter {received.jitter_ms:.1f} ms"),
         (
             "lost messages",
-            f"{received.lost} here ({received.late_ticks} frames late), {sent.reported_lost} over there",
+            f"{received.lost} here ({received.late_ticks} frames late), {sent.reported_lost} over there"
+            + (f", {sent.reported_mean_run:.1f} in a row" if sent.reported_mean_run else ""),
         ),
         ("our face took", _carriers(sent.by_carrier)),
         ("their face took", _carriers(received.by_carrier)),
