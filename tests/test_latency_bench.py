@@ -142,9 +142,10 @@ def test_rows_and_reports(tmp_path: Path) -> None:
     assert f"{made.stages['playout'].mean_ms:.1f}" in text and f"{total.p95_ms:.0f}" in text
     pytest.importorskip("matplotlib")
     draw_latency_plot([made], tmp_path / "latency.png")
-    skew = skew_row("call", "audio", 40, np.array([3.0, -60.0, 4.0]))
+    skew = skew_row("call", "audio", 60, 40, 190.0, np.array([3.0, -60.0, 4.0]))
     assert (skew.tones, skew.median_ms, skew.worst_ms, skew.kept) == (3, 3.0, -60.0, True)
-    assert not skew_row("computed", "audio", 40, np.array([3.0, -60.0, 4.0])).kept
+    assert skew.face_ms == 160.0  # without the path's 30 ms
+    assert not skew_row("computed", "audio", 60, 40, 190.0, np.array([3.0, -60.0, 4.0])).kept
     console.print(skew_table([skew]))
     assert "-60" in console.export_text()
     write_latency_page([made], [skew], tmp_path)
@@ -156,12 +157,14 @@ def test_rows_and_reports(tmp_path: Path) -> None:
 def test_skews_of_computed_calls() -> None:
     """Short ones: that every carrier and jitter has a row; what they may be is for other tests."""
     rows = list(computed_rows(seconds=11.0))
-    assert [(r.carrier, r.jitter_ms) for r in rows] == [
-        (carrier, jitter_ms) for carrier in ("datachannel", "audio") for jitter_ms in (0, 40, 80)
+    carriers = ("datachannel", "audio")
+    assert [(r.carrier, r.frame_ms, r.jitter_ms) for r in rows] == [
+        *((carrier, 60, jitter_ms) for carrier in carriers for jitter_ms in (0, 40, 80)),
+        *(("audio", frame_ms, 0) for frame_ms in (40, 20)),
     ]
     assert all(r.how == "computed" and r.tones > 0 and r.kept for r in rows)
     with pytest.raises(ValueError, match="no tones"):
-        skew_row("computed", "audio", 0, np.zeros(0))
+        skew_row("computed", "audio", 60, 0, 190.0, np.zeros(0))
 
 
 def test_a_slow_machine_is_told() -> None:
