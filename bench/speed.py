@@ -45,7 +45,7 @@ class CodecCost:
 
     `codec_ms` is `encode_ms` and `decode_ms` with residuals that are simply rounded. `search_ms` comes on top of that
     where they are chosen by bits and error together, as a call does; `search_saves_percent` is what that saves of
-    the messages' bytes.
+    the messages' bytes, for some more error.
     """
 
     frames: int
