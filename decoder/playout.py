@@ -58,7 +58,7 @@ class PlayoutSettings:
     window_us: int = 10_000_000  # how long they are remembered
     slew_ppm: int = 20_000  # how fast the wait becomes shorter while the face moves
     jump_us: int = 60_000  # what is too long by more becomes shorter five times as fast
-    bridge_us: int = 550_000  # gaps up to this are interpolated once their end is known
+    bridge_us: int = 1_200_000  # gaps up to this are interpolated once their end is known
     hold_us: int = 400_000  # the last state is held this long
     ease_us: int = 900_000  # then the expression goes to neutral over this
     blend_us: int = 180_000  # over which a picture finds back to what arrives

@@ -1,5 +1,6 @@
 """From tracked faces to coefficient messages: the one path for files, calls and benches. Sans I/O."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -101,7 +102,7 @@ class FaceSender:
             self._encoder.repeats = None
             return
         frames = span or self._encoder.frames_per_message
-        count = max(1, min(round(copies * frames / REPEAT_STRIDE), MAX_REPEATS))
+        count = max(1, min(math.ceil(copies * frames / REPEAT_STRIDE), MAX_REPEATS))
         self._encoder.repeats = Repeats(count, lag=min(round(lag * self._lag_ticks / LAG_TICKS), MAX_LAG))
 
     def cut(self) -> bytes | None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -80,15 +81,19 @@ def test_loss_costs_and_bursts_cost_more() -> None:
     assert bursts.nme > much.nme
 
 
-def test_a_margin_below_the_jitter_makes_pictures_up() -> None:
-    jittery = Profile(delay_us=30_000, jitter_us=80_000)
+def test_the_wait_follows_the_jitter_and_the_margin_comes_on_top() -> None:
     pattern = LossPattern("random", 0)
-    short, long = (
-        measure_loss(coded(), pattern, jittery, seeds=1, settings=PlayoutSettings(margin_us=margin_us))
-        for margin_us in (0, 120_000)
+    calm, jittery, long = (
+        measure_loss(coded(), pattern, replace(PATH, jitter_us=jitter_us), seeds=1, settings=settings)
+        for jitter_us, settings in (
+            (0, PlayoutSettings()),
+            (80_000, PlayoutSettings()),
+            (80_000, PlayoutSettings(margin_us=120_000)),
+        )
     )
-    assert long.concealed == 0 < short.concealed
-    assert long.delay_ms > short.delay_ms + 90
+    assert calm.concealed == jittery.concealed == long.concealed == 0
+    assert calm.delay_ms + 40 < jittery.delay_ms
+    assert long.delay_ms > jittery.delay_ms + 90
 
 
 def test_the_same_seeds_give_the_same_figures() -> None:

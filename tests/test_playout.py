@@ -404,7 +404,7 @@ def test_checksum_tells_states_apart() -> None:
 
 def test_settings_vector_and_refusals() -> None:
     data = bytes.fromhex(
-        "02 00003a98 00989680 00004e20 0000ea60 00086470 00061a80 000dbba0 0002bf20 002dc6c0"
+        "02 00003a98 00989680 00004e20 0000ea60 00124f80 00061a80 000dbba0 0002bf20 002dc6c0"
         "0016e360 002625a0 000249f0"
     )
     assert PlayoutSettings().serialize() == data
@@ -422,7 +422,7 @@ def test_settings_of_version_1_are_read() -> None:
     data = bytes.fromhex(
         "01 00009c40 00989680 00004e20 0000ea60 00086470 00061a80 000dbba0 0002bf20 002dc6c0"
     )
-    assert PlayoutSettings.parse(data) == PlayoutSettings(margin_us=40_000)
+    assert PlayoutSettings.parse(data) == PlayoutSettings(margin_us=40_000, bridge_us=550_000)
     with pytest.raises(WireError, match="expected 37"):
         PlayoutSettings.parse(data + bytes(12))
 
