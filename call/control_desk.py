@@ -112,7 +112,3 @@ class ControlDesk:
             transport_us=call.peer.round_trip_us if call.peer else 0,
             now_us=clock.now_us(),
         )
-        if call.outgoing is not None:
-            call.outgoing.repeat(
-                call.reports.our_loss.redundancy(call.carriers.current, in_sync=call.me.voice is not None)
-            )

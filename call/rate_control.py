@@ -22,6 +22,7 @@ QUEUE_US: Final = (
     220_000  # messages that wait that long wait behind our own; a mobile link alone makes 150 ms
 )
 LONG_QUEUE_US: Final = 450_000  # no matter whether it grows
+SOME_QUEUE_US: Final = 80_000  # less, and the round trip is longer because reports were lost
 HIGH_LOSS: Final = 0.1
 TRIP_SHARE: Final = 0.4  # of a queue that the round trip shows too
 TRIP_GROWTH: Final = 1.5
@@ -161,7 +162,8 @@ class RateControl:
         if queued and report.queue_us > QUEUE_US and report.queue_us > queue_before_us:
             return True
         longer = grown_us > (TRIP_GROWTH - 1) * least_us + TRIP_GROWTH_US
-        return report.loss >= HIGH_LOSS and longer and report.queue_us >= queue_before_us
+        waits = report.queue_us >= max(SOME_QUEUE_US, queue_before_us)
+        return report.loss >= HIGH_LOSS and longer and waits
 
     def _cut(self, share: float, now_us: int) -> None:
         """Send less: `share` is what got through of what we sent."""

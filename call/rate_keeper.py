@@ -91,7 +91,7 @@ class RateKeeper:
         report = call.reports.their_report
         if report is not None and report is not self._seen:
             self._seen = report
-            link = LinkReport(call.reports.our_loss.loss, report.queue_us, call.reports.round_trip_us)
+            link = LinkReport(call.reports.our_loss.loss, report.queue_us, call.reports.newest_round_trip_us)
             yield rate.on_report(link, now_us)
         if call.gate.is_open or (call.offer is not None and not call.offer.judged):
             rate.excuse(now_us)  # the camera's pictures, or the avatar's first one
@@ -143,6 +143,7 @@ def _apply(call: CallState, now_us: int) -> None:
     plan, reason = call.rate.plan, call.rate.reason
     if call.outgoing is not None:
         call.outgoing.pace(plan)
+        call.outgoing.repeat(plan.redundancy)
     line = call.peer.voice_line
     if line is not None:
         if plan.voice is not None:

@@ -61,7 +61,7 @@ class Situation:
 
     `voice`: the most kbps and the shortest packets that may be used, None without a voice. `face`: whether there is
     one. `carriers`: those that messages can take. `qualities`: the steps to choose from. `redundancy`: what messages
-    repeat. `acknowledges`: their messages come by the data channel. `scene_kbps`: of a scene layer, without headers.
+    should repeat. `acknowledges`: their messages come by the data channel. `scene_kbps`: of a scene layer, without headers.
     """
 
     voice: VoiceSettings | None = None
@@ -87,6 +87,7 @@ class Plan:
     gap_ms: int
     silence_gap_ms: int
     quality: Quality
+    redundancy: Redundancy
     voice_kbps: float
     face_kbps: float
     ride_kbps: float
@@ -108,16 +109,19 @@ class Plan:
 
 def best_plan(budget_kbps: float, situation: Situation) -> Plan:
     """Return the best plan that the budget pays by the model; the cheapest of all where it pays none."""
-    plans = _all_plans(situation)
-    paid = [plan for plan in plans if plan.wire_kbps <= budget_kbps]
-    if not paid:
-        return min(plans, key=lambda plan: plan.wire_kbps)
-    return max(paid, key=lambda plan: (plan.points, -plan.wire_kbps))
+    plans: tuple[Plan, ...] = ()
+    for copies in range(situation.redundancy.copies, -1, -1):  # fewer, where the budget does not pay all
+        lag = situation.redundancy.lag if copies else 0
+        plans = _all_plans(replace(situation, redundancy=Redundancy(copies, lag)))
+        paid = [plan for plan in plans if plan.wire_kbps <= budget_kbps]
+        if paid:
+            return max(paid, key=lambda plan: (plan.points, -plan.wire_kbps))
+    return min(plans, key=lambda plan: plan.wire_kbps)
 
 
 def least_kbps(situation: Situation) -> float:
     """Return what the cheapest plan takes."""
-    return min(plan.wire_kbps for plan in _all_plans(situation))
+    return min(plan.wire_kbps for plan in _all_plans(replace(situation, redundancy=NO_REPEATS)))
 
 
 def check_budget(budget_kbps: float, situation: Situation) -> None:
@@ -218,6 +222,7 @@ def _plan(
         gap_ms=gap_ms,
         silence_gap_ms=silence_gap_ms,
         quality=quality,
+        redundancy=situation.redundancy,
         voice_kbps=voice_kbps,
         face_kbps=face_kbps,
         ride_kbps=ride_kbps,

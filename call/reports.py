@@ -18,6 +18,7 @@ LOSS_PERIOD_US: Final = 4_000_000  # reports come so much more often while messa
 QUEUE_NEWS_US: Final = 150_000  # a queue that long, or its end, is told soon
 QUEUE_PERIOD_US: Final = 2_000_000
 MAX_SAMPLES: Final = 10_000
+RECENT_REPORTS: Final = 4
 RECENT_SAMPLES: Final = 300
 MAX_AGE_US: Final = 60_000_000
 SECOND_US: Final = 1_000_000
@@ -56,7 +57,10 @@ class Reports:
         self._came_us = 0
         self._their_zero_us: int | None = None  # when their tick 0 was taken
         self._latencies_us: deque[int] = deque(maxlen=MAX_SAMPLES)
-        self.round_trip_us = 0  # 0: not known
+        # A report that had to be sent again says more about losses than about the way: the least of a few counts.
+        self._round_trips_us: deque[int] = deque(maxlen=RECENT_REPORTS)
+        self._their_zeros_us: deque[int] = deque(maxlen=RECENT_REPORTS)  # as if their reports took no time
+        self.newest_round_trip_us = 0  # 0: not known
         self.lost = 0  # of their messages, as of their newest report
         self.our_loss = LossTrend()
 
@@ -127,11 +131,12 @@ class Reports:
         self._theirs, self._came_us = report, now_us
         echoed_us = report.echo_us + report.held_us
         if report.echo_us and echoed_us <= now_us:
-            self.round_trip_us = now_us - echoed_us
+            self.newest_round_trip_us = now_us - echoed_us
+            self._round_trips_us.append(self.newest_round_trip_us)
         self.lost = max(0, report.sent - came)
         if report.coded_tick and tick_rate is not None:
-            left_us = now_us - (self.round_trip_us or transport_us) // 2
-            self._their_zero_us = left_us - report.coded_us - ticks_us(report.coded_tick, tick_rate)
+            self._their_zeros_us.append(now_us - report.coded_us - ticks_us(report.coded_tick, tick_rate))
+            self._their_zero_us = min(self._their_zeros_us) - (self.round_trip_us or transport_us) // 2
 
     def note_picture(self, tick: Fraction, tick_rate: Fraction, composited_us: int) -> None:
         """Take in that a live picture of a tick of theirs was composited at this time."""
@@ -139,6 +144,11 @@ class Reports:
             age_us = composited_us - self._their_zero_us - ticks_us(tick, tick_rate)
             if abs(age_us) <= MAX_AGE_US:  # else their figures make no sense
                 self._latencies_us.append(max(0, age_us))
+
+    @property
+    def round_trip_us(self) -> int:
+        """The way there and back, 0 where it is not known."""
+        return min(self._round_trips_us, default=0)
 
     @property
     def latency(self) -> Latency:

@@ -92,6 +92,22 @@ def test_random_loss_alone_changes_nothing() -> None:
     assert len(course.plans) == 1
 
 
+def test_losses_that_make_reports_late_are_no_narrow_link() -> None:
+    control = RateControl(TALK, budget_kbps=None, now_us=0)
+    best = control.plan
+    for second, trip_us in enumerate((80_000, 1_100_000, 80_000, 1_080_000)):
+        assert not control.on_report(LinkReport(0.2, 30_000, trip_us), second * 4 * SECOND_US)
+    assert control.plan == best
+    assert control.on_report(LinkReport(0.2, 100_000, 300_000), 20 * SECOND_US)
+
+
+def test_a_slow_machine_is_no_narrow_link() -> None:
+    control = RateControl(TALK, budget_kbps=None, now_us=0)
+    for second, queue_us in enumerate((0, 300_000, 500_000, 600_000)):
+        assert not control.on_report(LinkReport(0.0, queue_us, 90_000), second * 2 * SECOND_US)
+    assert control.on_report(LinkReport(0.0, 600_000, 700_000), 20 * SECOND_US)
+
+
 def test_a_narrow_link_is_found_and_kept_to() -> None:
     course = simulate(Profile(delay_us=40_000, rate_kbps=15, queue_bytes=8000), seconds=180)
     assert course.mean(30, 180) < 15

@@ -42,13 +42,15 @@ def test_no_plan_is_above_its_budget_unless_none_can_be_below(situation: Situati
 def test_a_larger_budget_buys_no_less(situation: Situation, one: float, other: float) -> None:
     low, high = sorted((one, other))
     if low >= least_kbps(situation):
-        assert best_plan(low, situation).points <= best_plan(high, situation).points
+        less, more = best_plan(low, situation), best_plan(high, situation)
+        assert (less.redundancy.copies, less.points) <= (more.redundancy.copies, more.points)
 
 
 @given(situations, st.floats(0, 60))
 def test_what_was_asked_for_is_kept(situation: Situation, budget: float) -> None:
     plan = best_plan(budget, situation)
     assert plan.quality in situation.qualities
+    assert plan.redundancy.copies <= situation.redundancy.copies
     assert (plan.voice is None) == (situation.voice is None)
     if plan.voice is not None and situation.voice is not None:
         assert plan.voice.kbps <= situation.voice.kbps and plan.voice.frame_ms >= situation.voice.frame_ms
@@ -86,6 +88,13 @@ def test_a_face_alone() -> None:
         assert plan.wire_kbps <= budget and plan.voice is None
     assert best_plan(6, Situation(acknowledges=False)).frames >= 8
     assert best_plan(20, Situation(acknowledges=False)).frames == 6
+
+
+def test_repeats_are_the_first_to_go_where_the_budget_is_small() -> None:
+    lossy = replace(TALK, redundancy=Redundancy(2, 1))
+    assert least_kbps(lossy) == least_kbps(TALK)
+    assert best_plan(12, lossy).redundancy == Redundancy() and best_plan(12, lossy).wire_kbps <= 12
+    assert best_plan(20, lossy).redundancy == Redundancy(2, 1)
 
 
 def test_a_refusal_says_what_would_do() -> None:

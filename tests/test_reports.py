@@ -52,6 +52,16 @@ def test_latency_across_clocks() -> None:
     assert abs(report.latency_us - 250_000) < 10
 
 
+def test_a_report_that_had_to_be_sent_again_spoils_neither_round_trip_nor_latency() -> None:
+    ours, theirs = exchange(4)
+    report = ours.make(NOTHING, sent=25, coded=(150, 5_000_000), now_us=5_000_000)
+    arrival_us = 5_000_000 + 1_000_000 + TRIP_US + THEIR_AHEAD_US
+    theirs.take(report, came=20, tick_rate=RATE, transport_us=0, now_us=arrival_us)
+    assert theirs.newest_round_trip_us > 1_000_000 and theirs.round_trip_us == 2 * TRIP_US
+    theirs.note_picture(Fraction(160), RATE, round(160 / 30 * 1e6) + THEIR_AHEAD_US + 250_000)
+    assert abs(theirs.latency.median_ms - 250) < 0.01
+
+
 def test_without_a_report_nothing_is_claimed() -> None:
     reports = Reports()
     reports.note_picture(Fraction(3), RATE, 1_000_000)
