@@ -13,6 +13,7 @@ any other instant by the mesh: each place of it sticks to the skin, hair or wall
 two corrections both are carried and mixed, so nothing jumps ten times a second.
 """
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
@@ -49,6 +50,7 @@ MAX_LIGHT: Final = 60.0
 MAX_FLOW: Final = 24.0
 MESH_SHARE: Final = 4  # the mesh's motion is measured on a grid so many times coarser
 KEPT: Final = 4  # corrections
+MAX_PICTURES_PER_S: Final = 15
 # A picture that old (ticks) begins to be forgotten; is forgotten.
 FORGOTTEN_S: Final = (0.6, 1.6)
 
@@ -83,6 +85,7 @@ class SceneLayer:
         """`width` x `height` is the picture that is drawn, which covers the stream's in its middle."""
         self._size = (width, height)
         self._tick_rate = tick_rate
+        self._least_gap = max(1, math.ceil(tick_rate / MAX_PICTURES_PER_S))
         zoom = max(width / stream_width, height / stream_height)
         # The part of the stream's picture that is drawn: share of its width and height, around the middle.
         self._shown = (width / zoom / stream_width, height / zoom / stream_height)
@@ -103,8 +106,8 @@ class SceneLayer:
     def add(self, picture: ScenePicture, drawn: NDArray[np.uint8], positions: NDArray[np.floating]) -> None:
         """Take a picture. `drawn` [h, w, 3] and the mesh's `positions` [v, 3] are what is drawn at its tick."""
         newest = self.newest_tick
-        if newest is not None and picture.tick <= newest:
-            return
+        if newest is not None and picture.tick < newest + self._least_gap:
+            return  # out of order, or more of them than make sense: each costs two drawings
         seen = self._visible(picture.rgb)
         if self._grid is None or self._grid != (seen.shape[1], seen.shape[0]):
             self._corrections.clear()

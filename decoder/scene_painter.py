@@ -24,10 +24,14 @@ StateAt = Callable[[Fraction], FaceState | None]
 
 
 class ScenePainter:
-    """One stream's. Use it from the renderer's thread."""
+    """One stream's. Use it from the renderer's thread.
 
-    def __init__(self, renderer: Renderer, stream: StreamHeader) -> None:
+    `most_at_once`: of pictures that are due together, the older ones are left out beyond so many: each costs a drawing.
+    """
+
+    def __init__(self, renderer: Renderer, stream: StreamHeader, *, most_at_once: int = MAX_WAITING) -> None:
         self._renderer = renderer
+        self._most_at_once = most_at_once
         self._ahead = int(AHEAD_S * stream.tick_rate)
         self._layer = SceneLayer(
             width=renderer.width,
@@ -58,6 +62,9 @@ class ScenePainter:
         `state_at` gives the face at others; None where it is not known (any more, or yet): a picture of such a tick
         waits for its time, and is of no use after it.
         """
+        due = sum(picture.tick <= position + self._ahead for picture in self._waiting)
+        for _ in range(due - self._most_at_once):
+            self._waiting.popleft()
         while self._waiting and self._waiting[0].tick <= position + self._ahead:
             face = state_at(Fraction(self._waiting[0].tick))
             if face is None and self._waiting[0].tick > position:

@@ -46,6 +46,7 @@ LAYER_MASK_BYTES: Final = 5  # 40 layers, as many as a manifest may name
 BACKENDS: Final[tuple[Backend, ...]] = ("numpy", "gl")
 REMEMBERED: Final = 32  # states that were drawn, for a scene's picture that comes late
 NEAR_TICKS: Final = 2
+MOST_SCENES: Final = 3  # pictures of a scene that one drawing takes in
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ class Stage:
     def add_scene(self, picture: ScenePicture) -> None:
         """Take a picture of the stream's scene layer, for when its time comes."""
         if self._scene is None and self._renderer is not None and self._stream is not None:
-            self._scene = ScenePainter(self._renderer, self._stream)
+            self._scene = ScenePainter(self._renderer, self._stream, most_at_once=MOST_SCENES)
             self._drawn.clear()
         if self._scene is not None:
             self._scene.add(picture)

@@ -146,6 +146,10 @@ def test_pictures_out_of_order_are_ignored_and_few_are_kept() -> None:
     for tick in (*range(0, 60, 3), 4):
         scene.add(ScenePicture(tick, drawn, face=True), drawn, positions)
     assert scene.newest_tick == 57
+    scene.add(ScenePicture(58, drawn, face=True), drawn, positions)
+    assert scene.newest_tick == 57  # more often than that makes no sense
+    scene.add(ScenePicture(59, drawn, face=True), drawn, positions)
+    assert scene.newest_tick == 59
 
 
 def test_a_part_of_the_stream_is_drawn() -> None:

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.decoder.renderer import Renderer
-from mien.decoder.scene_painter import SceneReplay
+from mien.decoder.scene import Drawing
+from mien.decoder.scene_decoder import ScenePicture
+from mien.decoder.scene_painter import ScenePainter, SceneReplay
 from mien.encoder.scene_encoder import SceneEncoder
 from mien.encoder.scene_privacy import ScenePrivacy
 from mien.models.face_model import FaceModel
@@ -90,3 +92,35 @@ def test_bytes_that_are_none_are_passed_over() -> None:
         a = SceneReplay(sent, renderer(), header()).render(face_at, Fraction(tick))
         b = SceneReplay(spoiled, renderer(), header()).render(face_at, Fraction(tick))
         assert (a == b).all()
+
+
+def test_a_flood_of_pictures_costs_few_drawings() -> None:
+    painted = []
+
+    class Counting(Renderer):
+        def paint(self, drawing: Drawing) -> NDArray[np.uint8]:
+            painted.append(drawing)
+            return super().paint(drawing)
+
+    counting = Counting(made_up_avatar(), FaceModel.load(), width=SIZE, height=SIZE, backend="numpy")
+    painter = ScenePainter(counting, header(), most_at_once=3)
+    for tick in range(100):
+        painter.add(ScenePicture(tick, moving_frame(0)[0], face=True))
+    painter.render(face_at, Fraction(99), state())
+    assert len(painted) == 4
+
+
+def test_a_picture_waits_for_its_face_and_is_dropped_after_it() -> None:
+    painter = ScenePainter(renderer(), header())
+    plain = renderer().render(state())
+    painter.add(ScenePicture(4, moving_frame(0)[0], face=True))
+
+    def unknown(position: Fraction) -> None:
+        return None
+
+    assert (painter.render(unknown, Fraction(3), state()) == plain).all()
+    assert not (painter.render(face_at, Fraction(4), state()) == plain).all()
+    late = ScenePainter(renderer(), header())
+    late.add(ScenePicture(4, moving_frame(0)[0], face=True))
+    assert (late.render(unknown, Fraction(5), state()) == plain).all()
+    assert (late.render(face_at, Fraction(5), state()) == plain).all()
