@@ -36,6 +36,7 @@ CAVITY_RIM: Final = 0.55  # how dark the mouth's rim is where its core is all da
 INNER_LIPS_MIDDLE: Final = (13, 14)
 # Shares of the picture beyond a reference's border at which a place begins to be cut off, and is for good.
 CUT_OFF: Final = (-0.02, 0.02)
+HAIR: Final = (0.4, 0.7)  # share of the head's motion from which on a place is the head's
 WAY_LEFT: Final = (0.0, 0.15)  # from the outermost ring to a reference's border
 MAX_TURN_RAD: Final = 1.4
 MAX_LOG_SCALE: Final = 1.5
@@ -129,7 +130,7 @@ class Scene:
         )
         self.uv = np.stack([self.reference_uv(place) for place in places], 1)
         shapes = np.stack([r.shape for r in references])
-        seen = visibility(places) * inside(self.uv)
+        seen = visibility(places) * inside(self.uv, self.rings[-RAYS:, 3])
         self.blender = Blender(shapes, poses[:, :3], seen, region_shares())
         self.openings = mouth_gap(shapes)
 
@@ -161,15 +162,18 @@ class Scene:
         return Drawing(place.astype(np.float32), weights, cavity)
 
 
-def inside(uv: NDArray[np.float32]) -> NDArray[np.float64]:
+def inside(uv: NDArray[np.float32], belongs: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return how well references show what lies at uv [v, r, 2] of their pictures: [v, r], 0 where it is cut off.
 
-    The skirt lies outside of all; there it is who shows most of the way.
+    The skirt lies outside of all; there it is who shows most of the way, where the border ring goes along with the
+    head (`belongs` [36], 0 to 1): elsewhere somebody else's head may be what is shown.
     """
     beyond = np.asarray(np.maximum(-uv, uv - 1).max(2), np.float64)
     seen = 1 - ramp(beyond, *CUT_OFF)
     border = beyond[RINGS_END - 2 * RAYS : RINGS_END - RAYS]
-    seen[RINGS_END - RAYS : RINGS_END] = ramp(-border, *WAY_LEFT)
+    seen[RINGS_END - RAYS : RINGS_END] = (
+        ramp(-border, *WAY_LEFT) * ramp(np.asarray(belongs, np.float64), *HAIR)[:, None]
+    )
     return seen
 
 

@@ -47,11 +47,13 @@ def test_places_beyond_a_reference_are_cut_off() -> None:
     uv[3, 0], uv[4, 0], uv[5, 1] = (0.5, -0.1), (1.2, 0.5), (0.01, 0.5)
     border = slice(RINGS_END - 2 * RAYS, RINGS_END - RAYS)
     uv[border, 1] = (0.5, 0.02)  # little is left to the second one's upper border
-    seen = inside(uv)
+    belongs = np.r_[np.ones(18), np.zeros(18)]
+    seen = inside(uv, belongs)
     assert seen[3].tolist() == [0, 1] and seen[4].tolist() == [0, 1]
     assert seen[5, 0] == 1 and 0 < seen[5, 1] < 1
     skirt = seen[RINGS_END - RAYS : RINGS_END]
-    assert (skirt[:, 0] == 1).all() and (skirt[:, 1] < 0.1).all()
+    assert (skirt[:18, 0] == 1).all() and (skirt[:18, 1] < 0.1).all()
+    assert (skirt[18:] == 0).all()  # the background there is nobody's
 
 
 def test_near_ties_show_the_first_reference_around_the_face_only() -> None:
