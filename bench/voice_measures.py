@@ -17,6 +17,7 @@ from mien.call.opus import FRAMES_MS, OpusDecoder, OpusEncoder, VoiceSettings, f
 from mien.call.sound_device import Block
 from mien.call.voice_activity import HOLD_MS, VoiceActivity
 from mien.call.voice_coder import VoiceCoder
+from mien.call.voice_loss import LEAST_PERCENT, NARROW_PERCENT, WIDE_KBPS
 from mien.call.voice_processing import ProcessingSettings, Switch, VoiceProcessing
 
 Samples = NDArray[np.int16]
@@ -259,11 +260,13 @@ def cost_rows(sound: Samples) -> Iterator[CostRow]:
 
 
 def loss_rows(clip: str, sound: Samples, *, seed: int = 1) -> Iterator[LossRow]:
-    """Yield what losses at random do, without and with repeats for as much loss as libopus knows of."""
+    """Yield what losses at random do, without repeats and with those that a call switches on."""
     seconds = len(sound) / 48_000
     for kbps, frame_ms in CODINGS:
         plain = encode(sound, VoiceSettings(kbps, frame_ms))
-        repeating = encode(sound, VoiceSettings(kbps, frame_ms, 30))
+        repeating = encode(
+            sound, VoiceSettings(kbps, frame_ms, LEAST_PERCENT if kbps >= WIDE_KBPS else NARROW_PERCENT)
+        )
         for loss in LOSSES:
             lost = np.random.default_rng(seed).random(len(plain)) < loss
             yield LossRow(

@@ -19,7 +19,7 @@ from mien.call.libopus import MAX_SAMPLES, LibOpusDecoder, has_repeat
 from mien.call.opus import RATE_HZ, OpusDecoder, OpusEncoder, VoiceSettings, frame_samples
 from mien.call.voice_coder import VoiceCoder
 from mien.call.voice_line import VoiceLine
-from mien.call.voice_loss import MOST_PERCENT, LossWatch
+from mien.call.voice_loss import NARROW_PERCENT, LossWatch
 from mien.call.voice_playout import VoicePlayout
 from mien.protocol.errors import WireError
 from tests.voice_samples import speech
@@ -159,13 +159,15 @@ def test_hostile_packets_end_in_an_error_and_not_in_a_crash() -> None:
 
 def test_repeats_follow_the_reported_loss() -> None:
     watch = LossWatch()
-    assert watch.on_report(lost=3, came=30, kbps=16) == 0  # too few to tell
-    assert watch.on_report(lost=3, came=80, kbps=16) == 0
-    assert watch.on_report(lost=15, came=150, kbps=16) == MOST_PERCENT
-    calm = [watch.on_report(lost=15, came=150 + 80 * i, kbps=16) for i in (1, 2, 3)]
-    assert calm == [MOST_PERCENT, MOST_PERCENT, 0]
+    assert watch.on_report(lost=9, came=30, kbps=16) == 0  # too few to tell
+    assert watch.on_report(lost=9, came=91, kbps=16) == 0  # at 16 kbps they cost more than they give
+    assert watch.on_report(lost=29, came=171, kbps=16) == NARROW_PERCENT
+    calm = [watch.on_report(lost=29, came=171 + 80 * i, kbps=16) for i in (1, 2, 3)]
+    assert calm == [NARROW_PERCENT, NARROW_PERCENT, 0]
+    assert LossWatch().on_report(lost=5, came=95, kbps=24) == 10
     assert LossWatch().on_report(lost=15, came=85, kbps=24) == 15
-    assert LossWatch().on_report(lost=50, came=50, kbps=12) == MOST_PERCENT
+    assert LossWatch().on_report(lost=60, came=40, kbps=24) == 20
+    assert LossWatch().on_report(lost=2, came=98, kbps=24) == 0
     assert LossWatch().on_report(lost=-7, came=1 << 40, kbps=24) == 0  # a stranger's totals
 
 

@@ -79,6 +79,17 @@ def test_packets_say_how_long_they_are(frame_ms: int) -> None:
             assert packet_samples(packet) == frame_ms * 48
 
 
+@pytest.mark.parametrize(
+    ("kbps", "expected_loss", "bright"), [(16, 0, False), (24, 0, True), (24, 20, False)]
+)
+def test_below_20_kbps_nothing_is_spent_above_8_khz(kbps: float, expected_loss: int, bright: bool) -> None:
+    hiss = speech(2.0, noise=0.05)
+    modes = {packet[0] >> 3 for packet in encode(hiss, VoiceSettings(kbps, 60, expected_loss))[3:]}
+    assert (
+        max(modes) >= 12
+    ) is bright  # RFC 6716 table 2: from 12 on hybrid or CELT; below SILK, up to 8 kHz
+
+
 def test_expected_loss_adds_repeats() -> None:
     sizes = [sum(map(len, encode(speech(2.0), VoiceSettings(16, 20, loss)))) for loss in (0, 25)]
     assert sizes[0] != sizes[1]
