@@ -113,7 +113,9 @@ async def measure_budget(
         voice=MOST_VOICE,
         seconds=seconds,
         settle_s=SETTLE_S,
-        rate=RateSettings(budget_kbps, frozenset(Quality), first_picture_kbps=FIRST_PICTURE_KBPS),
+        rate=RateSettings(
+            budget_kbps, frozenset(Quality), first_picture_kbps=FIRST_PICTURE_KBPS, follow_link=False
+        ),
         whole_avatar=False,
     )
     pair = await two_way_call(call)

@@ -24,7 +24,7 @@ from mien.call.face_view import ShownPicture, ViewSettings
 from mien.call.opus import VoiceSettings
 from mien.call.peer import Addresses
 from mien.call.session import CallSession
-from mien.call.settings import CallHooks, CallSettings, Participant
+from mien.call.settings import CallHooks, CallSettings, Participant, RateSettings
 from mien.call.statistics import CallStatistics
 from mien.decoder.playout import Status
 from mien.encoder.capture import Frame, Source
@@ -143,6 +143,7 @@ class _Watch:
             voice=call.voice,
             carrier=call.carrier,
             transfer_kbps=TRANSFER_KBPS,
+            rate=RateSettings(follow_link=False),  # a busy machine is no narrow link
             hang_up_at_end=False,
         )
         me = Participant(

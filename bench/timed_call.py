@@ -24,7 +24,7 @@ from mien.call.opus import VoiceSettings
 from mien.call.peer import Addresses
 from mien.call.rendezvous import local_pair
 from mien.call.session import CallSession
-from mien.call.settings import CallHooks, CallSettings, Participant
+from mien.call.settings import CallHooks, CallSettings, Participant, RateSettings
 from mien.call.source_worker import SenderSettings, TrackedFrame
 from mien.decoder.playout import Status
 from mien.encoder.capture import Frame, Source
@@ -133,6 +133,7 @@ class _Watch:
             voice=call.voice_settings,
             carrier=call.carrier,
             transfer_kbps=TRANSFER_KBPS,
+            rate=RateSettings(follow_link=False),  # a busy machine is no narrow link
             hang_up_at_end=False,
         )
         quiet = np.zeros(48_000, np.int16)

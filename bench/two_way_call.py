@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -64,7 +65,9 @@ class TwoWayCall:
     voice: VoiceSettings = field(default_factory=VoiceSettings)
     seconds: float = 20.0
     settle_s: float = SETTLE_S
-    rate: RateSettings = field(default_factory=RateSettings)
+    rate: RateSettings = field(
+        default_factory=partial(RateSettings, follow_link=False)
+    )  # a busy machine is no narrow link
     whole_avatar: bool = True  # the steady part begins when all of it is there, not only a first picture
 
 

@@ -89,7 +89,7 @@ class RateKeeper:
         call = self._call
         yield rate.set_situation(_situation(call, acknowledges=self._acknowledges(now_us)), now_us)
         report = call.reports.their_report
-        if report is not None and report is not self._seen:
+        if report is not None and report is not self._seen and call.settings.rate.follow_link:
             self._seen = report
             link = LinkReport(call.reports.our_loss.loss, report.queue_us, call.reports.newest_round_trip_us)
             yield rate.on_report(link, now_us)

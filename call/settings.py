@@ -28,12 +28,14 @@ class RateSettings:
     """What our side may send. `budget_kbps`: on the wire, everything counted, either way; None: what the link carries.
 
     `qualities`: the steps to choose from; None: the sender's alone. `first_picture_kbps`: for sending what makes our
-    first picture, whatever the budget; None: what voice leaves of the budget, or half of it.
+    first picture, whatever the budget; None: what voice leaves of the budget, or half of it. `follow_link`: send less
+    where the link carries less; a measurement may want it otherwise.
     """
 
     budget_kbps: float | None = None
     qualities: frozenset[Quality] | None = None
     first_picture_kbps: float | None = None
+    follow_link: bool = True
 
 
 @dataclass(frozen=True, slots=True)
