@@ -14,7 +14,7 @@ from mien.call.rendezvous import PeerLeft, Rendezvous
 from mien.call.reports import Reception
 from mien.call.wire_meter import Direction
 from mien.decoder.playout import Status
-from mien.protocol.control import Bye, ByeReason, Carrier
+from mien.protocol.control import Bye, ByeReason, Carrier, Rung
 from mien.protocol.errors import MienError
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,12 @@ def _align(call: CallState, picture: ShownPicture) -> None:
     """Let voice and face be heard and seen together."""
     line = call.peer.voice_line if call.peer else None
     header = call.incoming.header if call.incoming else None
-    if line is None or header is None or picture.shown.tick is None or picture.offset_us is None:
+    if line is None:
+        return
+    if not picture.avatar or picture.rung is not Rung.AVATAR:
+        line.playout.wait_until(0, None)  # nobody is seen speaking, or the camera shows it
+        return
+    if header is None or picture.shown.tick is None or picture.offset_us is None:
         return
     if call.hooks.voice_delay_us is not None:
         line.playout.air_us = call.hooks.voice_delay_us()
@@ -142,7 +147,7 @@ def _align(call: CallState, picture: ShownPicture) -> None:
             offset_us=picture.offset_us,
             render_us=picture.render_us,
             composited_us=picture.composited_us,
-            live=picture.avatar and picture.shown.status is Status.LIVE,
+            live=picture.shown.status is Status.LIVE,
         ),
         line.playout,
         stream=header.stream,
