@@ -14,7 +14,7 @@ import pytest
 from aiortc.mediastreams import MediaStreamError
 from numpy.typing import NDArray
 
-from mien.call import clock, sound_device
+from mien.call import audio, clock, sound_device
 from mien.call.audio import FRAME_SAMPLES, RATE_HZ, VoiceTrack
 from mien.call.input_sound import InputSound, SoundingSource
 from mien.call.sound_device import Loudspeaker, MicrophoneTrack, device_latency_us
@@ -170,6 +170,13 @@ def pictures(source: SoundingSource, *, count: int) -> Iterator[Frame]:
             count -= 1
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no sound out, however busy the machine is."""
+    monkeypatch.setattr(audio, "MAX_WAITING_FRAMES", 1000)
+
+
+@pytest.mark.usefixtures("patient")
 def test_input_sound_keeps_to_its_picture_and_begins_again(tmp_path: Path) -> None:
     film = write_film(tmp_path / "film.mp4", sound_from_s=0.0, seconds=0.6)
 
@@ -197,6 +204,7 @@ def test_input_sound_keeps_to_its_picture_and_begins_again(tmp_path: Path) -> No
     in_loop(scenario)
 
 
+@pytest.mark.usefixtures("patient")
 def test_input_sound_goes_on_where_positions_were_asked_for_before(tmp_path: Path) -> None:
     """Positions never step back: they are times on the wire."""
     film = write_film(tmp_path / "film.mp4", sound_from_s=0.0)
@@ -206,14 +214,14 @@ def test_input_sound_goes_on_where_positions_were_asked_for_before(tmp_path: Pat
         begin_us = sound.capture_us(0)
         await asyncio.sleep(0.11)
         picture_us = clock.now_us()
-        next(iter(SoundingSource(open_source(str(film)), sound)))
+        sound.begin_pass(0, picture_us)
         heard = np.zeros(RATE_HZ, np.int16)
         for _ in range(35):
             frame = await sound.recv()
             assert frame.pts is not None
             heard[frame.pts : frame.pts + FRAME_SAMPLES] = frame.to_ndarray()[0]
         assert sound.capture_us(0) == begin_us
-        assert abs(first_click_s(heard) - 0.5 - (picture_us - begin_us) / 1e6) < 0.03
+        assert abs(first_click_s(heard) - 0.5 - (picture_us - begin_us) / 1e6) < 0.004
         sound.stop()
 
     in_loop(scenario)
