@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mien.call.opus import RATE_HZ, VoiceSettings
 from mien.call.voice_coder import VoiceCoder, VoicePacket
-from mien.call.voice_playout import FADE, GONE_US, MOST_WAIT, VoicePlayout
+from mien.call.voice_playout import FADE, GONE_US, MOST_HELD_BACK_US, MOST_WAIT, VoicePlayout
 from tests.voice_samples import speech
 
 FRAME_US = 60_000
@@ -149,6 +149,58 @@ def test_an_outage_does_not_make_it_late_for_ever() -> None:
     _, heard, _ = play(held, until_us=3_200_000)
     most_us = FRAME_US + (MOST_WAIT + 2880) * 1_000_000 // RATE_HZ
     assert 86_000 < delay_us(heard, start_us=2_100_000) < most_us + 20_000
+
+
+def play_with_face(
+    waits_us: dict[int, int], *, pause: bool = False
+) -> tuple[NDArray[np.int16], VoicePlayout]:
+    """Play packets whose face is seen so much after it was taken, from given times on; jitterless."""
+    playout, heard = VoicePlayout(), []
+    waiting = [(arrival(p), i, p) for i, p in enumerate(packets(pause=pause))]
+    for now_us in range(0, 4_400_000 if pause else 3_000_000, STEP_US):
+        while waiting and waiting[0][0] <= now_us:
+            at, number, packet = waiting.pop(0)
+            playout.push(number, packet.position + 1000, packet.data, arrival_us=at)
+        begun = [wait_us for from_us, wait_us in waits_us.items() if from_us <= now_us]
+        if begun:
+            playout.wait_until(1000, begun[-1])
+        sound = playout.read(now_us)
+        heard.append(np.zeros(960, np.int16) if sound is None else sound)
+    return np.concatenate(heard), playout
+
+
+def test_the_voice_waits_for_its_face_from_the_start() -> None:
+    heard, playout = play_with_face({0: 250_000})
+    assert 240_000 <= delay_us(heard, start_us=1_000_000) <= 260_000
+    assert playout.counts.stretched_samples == 0
+
+
+@pytest.mark.parametrize(("first_us", "then_us"), [(120_000, 210_000), (260_000, 140_000)])
+def test_the_wait_changes_while_somebody_speaks(first_us: int, then_us: int) -> None:
+    heard, playout = play_with_face({0: first_us, 700_000: then_us})
+    assert delay_us(heard, start_us=100_000, length_us=300_000) == pytest.approx(first_us, abs=10_000)
+    assert delay_us(heard, start_us=2_200_000) == pytest.approx(then_us, abs=15_000)
+    moved = abs(then_us - first_us) * RATE_HZ // 1_000_000
+    assert playout.counts.stretched_samples == pytest.approx(moved, abs=900)
+    untouched, _ = play_with_face({0: first_us})
+    roughest = np.abs(np.diff(untouched.astype(int), 2)).max()
+    assert np.abs(np.diff(heard.astype(int), 2)).max() <= 1.3 * roughest  # no clicks
+
+
+def test_in_a_pause_the_wait_changes_at_once() -> None:
+    heard, playout = play_with_face({0: 120_000, 1_600_000: 330_000}, pause=True)
+    assert playout.counts.stretched_samples == 0
+    said = np.concatenate([speech(1.2), np.zeros(2 * RATE_HZ, np.int16), speech(1.2)])
+    start, count = 3_300_000 // 500, 600
+    part, came = loudness(said)[start : start + count], loudness(heard)
+    scores = [np.corrcoef(part, came[start + d : start + d + count])[0, 1] for d in range(900)]
+    assert 500 * int(np.argmax(scores)) == pytest.approx(330_000, abs=15_000)
+
+
+def test_no_face_holds_the_voice_back_for_long() -> None:
+    heard, _ = play_with_face({0: 5_000_000})
+    own_us = 60_000 + 20_000
+    assert delay_us(heard, start_us=1_000_000) <= own_us + MOST_HELD_BACK_US + 30_000
 
 
 @settings(deadline=None, max_examples=60)
