@@ -3,7 +3,8 @@
 Vertices are numbered landmarks first, then `mien.models.rings` anchors, then the skirt: the border ring
 once more, so far from the picture's centre that no corner stays empty; last the inside of
 the mouth, which has vertices of its own, so that it can be darker than the lips: the inner lips once more
-(the rim) and a smaller loop within (the core).
+(the rim) and a smaller loop within (the core); and in each eye a ring around the iris, so that the iris moves as
+a whole when the gaze does.
 """
 
 from dataclasses import dataclass
@@ -21,9 +22,16 @@ from mien.protocol.state import LANDMARK_COUNT
 
 RIM: Final = len(INNER_LIPS)
 RINGS_END: Final = LANDMARK_COUNT + ANCHOR_COUNT + RAYS
-VERTEX_COUNT: Final = RINGS_END + 2 * RIM
+MOUTH_END: Final = RINGS_END + 2 * RIM
 MOUTH_RIM: Final = slice(RINGS_END, RINGS_END + RIM)
-MOUTH_CORE: Final = slice(RINGS_END + RIM, VERTEX_COUNT)
+MOUTH_CORE: Final = slice(RINGS_END + RIM, MOUTH_END)
+LASHES: Final = len(EYE_LOOPS[0])
+IRIS_RIMS: Final = tuple(slice(MOUTH_END + LASHES * eye, MOUTH_END + LASHES * (eye + 1)) for eye in (0, 1))
+VERTEX_COUNT: Final = MOUTH_END + 2 * LASHES
+# An iris and a little of the white around it, as a share of the eye's width: so much moves as a whole.
+IRIS_REACH: Final = 0.25
+# From the lids and corners, a share of the eye's opening and width.
+IRIS_MARGIN: Final = 0.04
 # The core lies this far from the rim towards the lip on the other side (half: in the middle).
 CORE_DEPTH: Final = 0.22
 # And the inside this far behind the lips, so that closed lips cover it.
@@ -59,7 +67,7 @@ def mesh_triangles() -> MeshTriangles:
         after_inner, after_outer = np.roll(inner, -1), np.roll(outer, -1)
         strips += [np.stack([inner, outer, after_outer], 1), np.stack([inner, after_outer, after_inner], 1)]
     topology = load_topology()
-    face = np.concatenate([topology.skin, topology.eyes, mouth_triangles()])
+    face = np.concatenate([topology.skin, eye_triangles(topology.eyes), mouth_triangles()])
     return MeshTriangles(face=face, surround=np.concatenate(strips).astype(np.uint16))
 
 
@@ -75,6 +83,50 @@ def mouth_triangles() -> NDArray[np.uint16]:
         np.stack([lower[:-1], upper[1:], upper[:-1]], 1)[1:],
     ]
     return np.concatenate([*around, *across])[:, [0, 2, 1]].astype(np.uint16)
+
+
+def eye_triangles(fans: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Return the triangles of both eyes: from the iris' centre to the ring around it, from there to the lids.
+
+    `fans` [n, 3] are triangles from the iris' centre to the lids.
+    """
+    out = []
+    for loop, centre, rim in zip(EYE_LOOPS, IRIS_CENTRES, IRIS_RIMS, strict=True):
+        ring = {lid: rim.start + place for place, lid in enumerate(loop)}
+        for triangle in fans.tolist():
+            if centre in triangle:
+                at = triangle.index(centre)
+                a, b = triangle[at - 2], triangle[at - 1]  # the order round stays
+                out += [(centre, ring[a], ring[b]), (ring[a], a, b), (ring[a], b, ring[b])]
+    return np.array(out, np.uint16)
+
+
+def iris_rim(
+    loop: NDArray[np.float64], centre: NDArray[np.float64], *, mirrored: bool
+) -> NDArray[np.float64]:
+    """Return the ring around an iris at `centre` [3] in the opening `loop` [16, 3]: [16, 3], a vertex for each of it.
+
+    It is round, and carried with the iris; where lids or corners are nearer, it ends at them. `mirrored`: the loop
+    (corner, lower lid, corner, upper lid) runs from right to left.
+    """
+    along = loop[8, :2] - loop[0, :2]
+    wide = max(float(np.linalg.norm(along)), 1e-9)
+    along = along / wide
+    down = np.array([-along[1], along[0]]) * (-1 if mirrored else 1)
+    axes = np.stack([along, down], 1)
+    lids, middle = (loop[:, :2] - loop[0, :2]) @ axes, (centre[:2] - loop[0, :2]) @ axes
+    angle = 2 * np.pi * np.arange(LASHES) / LASHES
+    ring = middle + IRIS_REACH * wide * np.stack([-np.cos(angle), np.sin(angle)], 1)
+    x = np.clip(ring[:, 0], IRIS_MARGIN * wide, (1 - IRIS_MARGIN) * wide)
+    lower, upper = lids[:9], np.roll(lids[::-1], 1, 0)[:9]
+    bottom, top = (np.interp(x, np.maximum.accumulate(lid[:, 0]), lid[:, 1]) for lid in (lower, upper))
+    margin = IRIS_MARGIN * np.maximum(bottom - top, 0)
+    open_here = bottom > top
+    y = np.where(open_here, np.clip(ring[:, 1], top + margin, bottom - margin), (top + bottom) / 2)
+    out = np.empty((LASHES, 3))
+    out[:, :2] = np.stack([x, y], 1) @ axes.T + loop[0, :2]
+    out[:, 2] = centre[2]
+    return out
 
 
 def to_model_space(
@@ -109,8 +161,10 @@ def place_vertices(
     out = np.full((VERTEX_COUNT, 3), RING_DEPTH * scale)
     face = scale * vertices @ rotation_matrix(np.asarray(pose[:3], np.float64)).T
     face[:, :2] += pose[4:6]
-    for loop, centre in zip(EYE_LOOPS, IRIS_CENTRES, strict=True):
-        face[centre] = keep_inside(face[centre], face[list(loop)])
+    for eye, (loop, centre, rim) in enumerate(zip(EYE_LOOPS, IRIS_CENTRES, IRIS_RIMS, strict=True)):
+        opening = face[list(loop)]
+        face[centre] = keep_inside(face[centre], opening)
+        out[rim] = iris_rim(opening, face[centre], mirrored=eye == 1)
     out[:LANDMARK_COUNT] = face
     anchors = in_order(face[list(FACE_OVAL), :2], ring_positions(rings, pose, known=known) + offset, scale)
     out[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT, :2] = anchors
@@ -118,7 +172,7 @@ def place_vertices(
     lips = face[list(INNER_LIPS)]
     opposite = np.roll(lips[::-1], 1, 0)  # the loop runs from corner to corner and back
     out[MOUTH_RIM], out[MOUTH_CORE] = lips, lips + CORE_DEPTH * (opposite - lips)
-    out[MOUTH_RIM.start :, 2] += MOUTH_DEPTH * scale
+    out[MOUTH_RIM.start : MOUTH_END, 2] += MOUTH_DEPTH * scale
     return out
 
 

@@ -11,7 +11,9 @@ from PIL import Image
 from mien.decoder.blend import Blender, mouth_lack
 from mien.decoder.framing import Framing, reframe
 from mien.decoder.mesh import (
+    IRIS_RIMS,
     MOUTH_CORE,
+    MOUTH_END,
     MOUTH_RIM,
     RINGS_END,
     VERTEX_COUNT,
@@ -182,7 +184,9 @@ def region_shares() -> NDArray[np.float32]:
     regions = load_topology().regions
     out = np.zeros((VERTEX_COUNT, regions.shape[1]), np.float32)
     out[:LANDMARK_COUNT] = regions
-    out[MOUTH_RIM.start :, 0] = 1
+    out[MOUTH_RIM.start : MOUTH_END, 0] = 1
+    for region, rim in enumerate(IRIS_RIMS, start=1):  # eye_a, eye_b
+        out[rim, region] = 1
     return out
 
 

@@ -5,10 +5,24 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.decoder.blend import Blender
-from mien.decoder.mesh import LEAST_GAP, RINGS_END, SKIRT, VERTEX_COUNT, in_order, skirt_around
+from mien.decoder.mesh import (
+    IRIS_MARGIN,
+    IRIS_REACH,
+    LEAST_GAP,
+    RINGS_END,
+    SKIRT,
+    VERTEX_COUNT,
+    eye_triangles,
+    in_order,
+    iris_rim,
+    normals,
+    place_vertices,
+    skirt_around,
+)
 from mien.decoder.scene import inside, region_shares
 from mien.models.face_model import FaceModel
-from mien.models.rings import RAYS, RING_FRACTIONS
+from mien.models.rings import RAYS, RING_FRACTIONS, default_rings
+from mien.models.topology import load_topology
 
 ANGLES = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
 CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1)
@@ -69,3 +83,45 @@ def test_near_ties_show_the_first_reference_around_the_face_only() -> None:
         np.stack([shape] * 2), np.array([[0, 0.6, 0], [0, 0, 0]]), np.ones((VERTEX_COUNT, 2)), shares
     )
     assert (far.weights(shape, np.zeros(3))[around, 1] > 0.99).all()
+
+
+def opening(height: float) -> NDArray[np.float64]:
+    """Return an eye's loop, 1 wide: corner, lower lid, corner, upper lid."""
+    angle = 2 * np.pi * np.arange(16) / 16
+    return np.stack([-0.5 * np.cos(angle), 0.5 * height * np.sin(angle), np.zeros(16)], 1)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_an_iris_moves_as_a_whole(mirrored: bool) -> None:
+    loop = opening(0.8) * ([-1, 1, 1] if mirrored else [1, 1, 1])
+    turn = np.array([[np.cos(0.4), -np.sin(0.4), 0], [np.sin(0.4), np.cos(0.4), 0], [0, 0, 1]])
+    ahead = iris_rim(loop @ turn.T, np.zeros(3), mirrored=mirrored)
+    aside = iris_rim(loop @ turn.T, turn @ [0.1, 0, 0], mirrored=mirrored)
+    moved = (aside - ahead) @ turn
+    assert moved[:, 0] == pytest.approx(np.full(16, 0.1))
+    assert np.linalg.norm(ahead, axis=1) == pytest.approx(np.full(16, IRIS_REACH))
+    # Each place of the ring lies towards its place on the lids: nothing is twisted.
+    assert ((ahead[:, :2] * (loop @ turn.T)[:, :2]).sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("height", [0.3, 0.05, 0.0, -0.1])
+def test_an_iris_ends_at_lids_and_corners(height: float) -> None:
+    loop = opening(height)
+    ring = iris_rim(loop, np.array([0.45, 0, 0.5]), mirrored=False)
+    assert np.isfinite(ring).all() and (ring[:, 2] == 0.5).all()
+    assert np.abs(ring[:, 0]).max() <= 0.5 - IRIS_MARGIN + 1e-9
+    assert np.abs(ring[:, 1]).max() <= abs(height) / 2 + 1e-9
+
+
+def test_an_eye_is_covered_once() -> None:
+    face = FaceModel.load().mean.astype(np.float64)
+    state = np.zeros(6)
+    landmarks = np.asarray(face * 30 + [80, 80, 0], np.float32)
+    rings_of = default_rings(landmarks, state, unit_px=30.0, width=160, height=160)
+    place = place_vertices(face, state, rings_of, np.zeros((RAYS * len(RING_FRACTIONS), 2)))
+    fans = load_topology().eyes
+    whole = normals(place, fans.astype(np.intp))[:, 2]
+    parts = normals(place, eye_triangles(fans).astype(np.intp))[:, 2]
+    assert len(parts) == 3 * len(fans)
+    assert parts.sum() == pytest.approx(whole.sum(), rel=1e-3)
+    assert -parts[parts < 0].sum() < 0.05 * whole.sum()  # near the corners, where lids have many vertices
