@@ -38,11 +38,10 @@ OVAL_FEATHER: Final = 1.5
 FLOW_SIGMA: Final = 1.5
 LIGHT_SIGMA: Final = 12.0
 ERROR_SIGMA: Final = 2.0
-GAIN: Final = (
-    -2.0,
-    0.5,
-)  # fall of the error around a place from which on flow is believed there not at all; fully
-PAINTED: Final = (7.0, 17.0)  # difference from which on the picture shows; shows alone
+# Fall of the error around a place up to which flow is not believed there; from which on it is.
+GAIN: Final = (-2.0, 0.5)
+PAINTED: Final = (5.0, 12.0)  # difference from which on the picture shows; shows alone
+DETAIL_SIGMA: Final = 1.5  # what is finer counts for no difference
 PAINTED_SIGMA: Final = 1.5
 FRESH: Final = 0.3  # share of a new correction, the rest being what was there before, where that still fits
 STALE: Final = (1.0, 5.0)  # by so much less wrong than what was there before: begins to count alone; does
@@ -197,7 +196,9 @@ class SceneLayer:
         light = slow_light(here - moved, outside, positions, self._grid, face=face)
         if before is not None:
             light = before[..., 2:5] + FRESH * (light - before[..., 2:5])
-        rest = blurred(np.abs(here - moved - light).mean(2), PAINTED_SIGMA)
+        # Blurred first: detail that the coder left out is no sign of anything else being there.
+        apart = blurred(here - moved - light, DETAIL_SIGMA)
+        rest = blurred(np.abs(apart).mean(2), PAINTED_SIGMA)
         paint = smoothstep(rest, *PAINTED) * outside[..., 0]
         if before is not None:  # comes at once and goes slowly
             paint = np.maximum(paint, before[..., 5] + FRESH * (paint - before[..., 5]))
