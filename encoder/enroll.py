@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.encoder.appearance import FrameQuality, frame_quality, measure_appearance
+from mien.encoder.enrolment_coverage import Item, ItemCoverage, features_of, measure_coverage
+from mien.encoder.enrolment_guide import Guide
 from mien.encoder.layer_packing import LayerBudget, PackedReference, pack_avatar
 from mien.encoder.matte import Matter, open_matter
 from mien.encoder.occlusion import occlusion
@@ -51,6 +53,8 @@ MIN_EXPOSURE: Final = 0.08
 MAX_EXPOSURE: Final = 0.95
 MIN_SHARPNESS: Final = 4.0
 SOFT_SHARPNESS: Final = 12.0
+
+LOOKING: Final = "looking at the face"  # the first stage of `Progress`
 
 Progress = Callable[[str, int, int], None]  # what is being done, how far, of how much (0: not known)
 
@@ -89,6 +93,7 @@ class Enrolment:
     first_quality: int
     matter: str
     warnings: tuple[str, ...]
+    items: tuple[ItemCoverage, ...] = ()  # `best` counts the source's frames; none for a photo
 
 
 def enroll(
@@ -117,18 +122,20 @@ def enroll_in_detail(
     tracker: Tracker | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    guide: Guide | None = None,
 ) -> Enrolment:
     """Make an avatar from the frames of `source`, signed by `key`, created at the time of the consent.
 
-    Without `tracker` the best present one is opened and closed again. Raises `MienError` where the source
-    shows no face, several, or none that could be used; the text says what to do.
+    Without `tracker` the best present one is opened and closed again. A `guide` sees every frame, ends the collection
+    when it is done, and its best pictures are considered as references. Raises `MienError` where the source
+    shows no face, several, or none that could be used, or where nobody followed the guide; the text says what to do.
     """
     settings = settings or Settings()
     tell = progress or _silent
     owned = tracker is None
     tracker = tracker or open_tracker()
     try:
-        footage = collect(source, tracker, settings, tell)
+        footage = collect(source, tracker, settings, tell, guide)
         tracker_id = tracker.tracker_id
     finally:
         if owned:
@@ -151,16 +158,27 @@ class Footage:
     several_faces: int = 0
     tracks: list[NDArray[np.float32]] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)  # the source's frame number of each track
+    times_us: list[int] = field(default_factory=list)
     pool: list[tuple[int, NDArray[np.uint8], FrameQuality]] = field(
         default_factory=list
     )  # (track, picture, quality)
     stride: int = 1
+    pinned: dict[Item, tuple[int, NDArray[np.uint8], FrameQuality]] = field(default_factory=dict)
 
-    def add(self, number: int, rgb: NDArray[np.uint8], landmarks: NDArray[np.float32], max_px: int) -> None:
+    def add(
+        self,
+        number: int,
+        rgb: NDArray[np.uint8],
+        landmarks: NDArray[np.float32],
+        max_px: int,
+        *,
+        time_us: int = 0,
+    ) -> None:
         """Take a frame with one face. The pool halves its density whenever it is full."""
         index = len(self.tracks)
         self.tracks.append(landmarks)
         self.numbers.append(number)
+        self.times_us.append(time_us)
         if index % self.stride:
             return
         self.pool.append((index, scaled_down(rgb, max_px), frame_quality(rgb, landmarks)))
@@ -168,8 +186,25 @@ class Footage:
             self.stride *= 2
             self.pool = [entry for entry in self.pool if entry[0] % self.stride == 0]
 
+    def pin(self, items: Iterable[Item], rgb: NDArray[np.uint8], max_px: int) -> None:
+        """Keep the picture of the frame that was added last as the best one of `items`, one for each."""
+        index, landmarks = len(self.tracks) - 1, self.tracks[-1]
+        entry = (index, scaled_down(rgb, max_px), frame_quality(rgb, landmarks))
+        self.pinned.update(dict.fromkeys(items, entry))
 
-def collect(source: Iterable["Frame"], tracker: Tracker, settings: Settings, tell: Progress) -> Footage:
+    def settle(self) -> None:
+        """Put the pinned pictures into the pool, in the order of the frames."""
+        whole = {entry[0]: entry for entry in (*self.pinned.values(), *self.pool)}
+        self.pool = [whole[index] for index in sorted(whole)]
+
+
+def collect(
+    source: Iterable["Frame"],
+    tracker: Tracker,
+    settings: Settings,
+    tell: Progress,
+    guide: Guide | None = None,
+) -> Footage:
     """Track the window's frames. Raises `MienError` where none of them has exactly one face, or it cannot be used."""
     footage = Footage()
     window = settings.window
@@ -193,9 +228,18 @@ def collect(source: Iterable["Frame"], tracker: Tracker, settings: Settings, tel
         elif len(faces) > 1:
             footage.several_faces += 1
         else:
-            footage.add(frame.index, frame.rgb, faces[0], settings.reference_px)
-        tell("looking at the face", footage.frames, window.frames or 0)
+            footage.add(frame.index, frame.rgb, faces[0], settings.reference_px, time_us=frame.timestamp_us)
+        if guide is not None:
+            best = guide.see(frame, faces)
+            if best:
+                footage.pin(best, frame.rgb, settings.reference_px)
+        tell(LOOKING, footage.frames, window.frames or 0)
+        if guide is not None and guide.done:
+            break
+    footage.settle()
     _check(footage)
+    if guide is not None:
+        guide.check_alive()
     return footage
 
 
@@ -280,8 +324,13 @@ def _make(
     pooled = zip(footage.pool, covered, strict=True)
     qualities = [replace(quality, covered=float(share)) for (_, _, quality), share in pooled]
     tell("choosing reference pictures", 0, 0)
+    pinned = {index for index, _, _ in footage.pinned.values()}
     chosen = select_references(
-        features, rest_distances(shapes, neutral), qualities, count=settings.references
+        features,
+        rest_distances(shapes, neutral),
+        qualities,
+        count=settings.references,
+        wanted=[entry for entry, index in enumerate(indices) if index in pinned],
     )
     tell("cutting out the person", 0, 0)
     shown, places = [pictures[entry] for entry in chosen], [landmarks[entry] for entry in chosen]
@@ -327,7 +376,17 @@ def _make(
         first_quality=result.first_quality,
         matter=matter.name,
         warnings=_warnings(footage, len(chosen), features),
+        items=_items(footage, features_of(tracks, neutral, model), qualities),
     )
+
+
+def _items(
+    footage: Footage, features: NDArray[np.float32], qualities: list[FrameQuality]
+) -> tuple[ItemCoverage, ...]:
+    """Return how well the wanted poses and expressions are covered; `best` counts the source's frames."""
+    pictured = [index for index, _, _ in footage.pool]
+    found = measure_coverage(features, footage.times_us, pictured, [q.sharpness for q in qualities])
+    return tuple(replace(one, best=footage.numbers[one.best]) for one in found)
 
 
 def scaled_down(rgb: NDArray[np.uint8], max_px: int) -> NDArray[np.uint8]:

@@ -134,11 +134,12 @@ def select_references(
     qualities: Sequence[FrameQuality],
     *,
     count: int,
+    wanted: Sequence[int] = (),
 ) -> list[int]:
     """Return up to `count` frame numbers, the most central first, then in the order of what each adds.
 
-    `rest` is each frame's distance from the neutral face (`rest_distances`). Fewer come back where the clip
-    shows fewer different faces. Raises `ValueError` without a frame.
+    `rest` is each frame's distance from the neutral face (`rest_distances`). `wanted` are frames that thinning keeps:
+    the best ones of what the person was asked to show. Fewer come back where the clip shows fewer different faces. Raises `ValueError` without a frame.
     """
     if not len(features) or not len(features) == len(qualities) == len(rest):
         raise ValueError(f"{len(features)} frames, {len(rest)} distances and {len(qualities)} qualities")
@@ -146,7 +147,8 @@ def select_references(
     sharpness = np.array([q.sharpness for q in qualities])
     pool = np.flatnonzero(usable(qualities))
     centre = central_frame(features, rest, qualities, pool)
-    points = thin(scaled, pool, sharpness, keep=centre)
+    asked = [frame for frame in wanted if frame != centre and frame in pool]
+    points = thin(scaled, pool, sharpness, keep=[centre, *asked])
     fixed = [centre, *_extremes(scaled, points, centre)][:count]
     return _cover(scaled, points, fixed, count)
 
@@ -178,11 +180,15 @@ def central_frame(
 
 
 def thin(
-    scaled: NDArray[np.float64], pool: NDArray[np.intp], sharpness: NDArray[np.float64], *, keep: int
+    scaled: NDArray[np.float64],
+    pool: NDArray[np.intp],
+    sharpness: NDArray[np.float64],
+    *,
+    keep: Sequence[int],
 ) -> NDArray[np.intp]:
-    """Return frames of `pool` no two of which are nearer than `THINNING_STEP`; the sharper one stays, and `keep`."""
+    """Return frames of `pool` no two of which are nearer than `THINNING_STEP`; the sharper one stays; all of `keep` do."""
     order = pool[np.argsort(-sharpness[pool], kind="stable")]
-    kept = [keep]
+    kept = list(keep)
     step = THINNING_STEP**2
     for index in order:
         if len(kept) >= MAX_POINTS:

@@ -5,15 +5,17 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
+from mien.commands.enroll_guided import GUIDED_SECONDS, open_guide, with_coverage
 from mien.encoder.capture import Source, open_source
 from mien.encoder.enroll import REFERENCE_SIZES_PX, Enrolment, Settings, Window, enroll_in_detail
+from mien.encoder.enrolment_coverage import Grade, ItemCoverage, advice
 from mien.encoder.identity import make_template, open_embedder, save_template
 from mien.encoder.owner_key import owner_key
 from mien.encoder.reference_sheet import draw_reference_sheet
@@ -25,12 +27,13 @@ from mien.protocol.private_files import write_whole
 
 EXAMPLE: Final = """examples:
   mien enroll me.mp4 -o me.avatar --consent self --name Ada
-  mien enroll camera -o me.avatar --seconds 20
+  mien enroll camera -o me.avatar
+  mien enroll camera -o me.avatar --no-guided --seconds 20
   mien enroll portrait.jpg -o me.avatar --consent self --preview sheet.png
   mien enroll clip.mp4 --until 0.6 -o me.avatar --consent self
 
-Look at the camera, then talk, blink, open your mouth and turn your head a little each way: what the avatar
-has seen it can show. The owner key is made on first use; see docs/privacy.md for what is kept and where.
+A camera on a terminal asks for what it needs to see. In a clip look at the camera, then talk, smile, blink, open
+your mouth, raise your brows and turn your head each way: what the avatar has seen it can show. The owner key is made on first use; see docs/privacy.md for what is kept and where.
 """
 
 CAMERA_SECONDS: Final = 20.0
@@ -50,7 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start-s", type=float, default=0.0, help="begin so many seconds into the input")
     parser.add_argument("--end-s", type=float, help="stop so many seconds into the input")
     parser.add_argument(
-        "--seconds", type=float, help=f"use so many seconds (camera: {CAMERA_SECONDS:g}; else: all)"
+        "--seconds",
+        type=float,
+        help=f"use so many seconds at most (guided: {GUIDED_SECONDS:g}; camera: {CAMERA_SECONDS:g}; else: all)",
+    )
+    parser.add_argument(
+        "--guided",
+        action=argparse.BooleanOptionalAction,
+        help="ask for mouth, teeth, blink, brows, gaze and turns, and show what is covered; also checks that a living "
+        "person follows (default: for a camera on a terminal)",
     )
     parser.add_argument(
         "--until", type=float, metavar="FRACTION", help="use only the first part of a clip, such as 0.6 of it"
@@ -82,19 +93,28 @@ def run(options: argparse.Namespace) -> int:
     consent = _consent(options.consent, console, now_unix_s)
     settings = _settings(options, now_unix_s)
     key = owner_key()
-    with contextlib.closing(open_source(options.input)) as source:
-        settings = _with_window(settings, options, source)
+    with contextlib.closing(open_source(options.input)) as source, contextlib.ExitStack() as stack:
+        guided = _is_guided(options.guided, source, console)
+        settings = _with_window(settings, options, source, guided=guided)
         started = time.monotonic()
-        with contextlib.closing(open_tracker()) as tracker, _progress(console) as tell:
-            enrolment = enroll_in_detail(
-                source,
-                consent=consent,
-                name=options.name,
-                key=key,
-                tracker=tracker,
-                settings=settings,
-                progress=tell,
+        tracker = stack.enter_context(contextlib.closing(open_tracker()))
+        guide = prompter = None
+        if guided:
+            allowed_s = options.seconds if options.seconds is not None else GUIDED_SECONDS
+            guide, prompter = stack.enter_context(
+                open_guide(console, (source.width, source.height), allowed_s)
             )
+        tell = stack.enter_context(_progress(console))
+        enrolment = enroll_in_detail(
+            source,
+            consent=consent,
+            name=options.name,
+            key=key,
+            tracker=tracker,
+            settings=settings,
+            progress=tell if prompter is None else with_coverage(tell, prompter),
+            guide=guide,
+        )
         seconds = time.monotonic() - started
     write_whole(options.out, enrolment.data)
     if options.preview:
@@ -106,6 +126,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(summary))
     else:
         _print_summary(options.out, summary)
+        _print_items(enrolment.items)
     for warning in enrolment.warnings:
         console.print(f"[yellow]note[/yellow] {warning}", highlight=False, soft_wrap=True)
     return 0
@@ -130,6 +151,15 @@ def _consent(given: str | None, console: Console, now_unix_s: int) -> Consent:
     return Consent.of_self(now_unix_s)
 
 
+def _is_guided(wanted: bool | None, source: Source, console: Console) -> bool:
+    """Return whether the person is led: by default in front of a camera, on a terminal. Raises `MienError`."""
+    if wanted and not source.live:
+        raise MienError("--guided needs a camera: a clip shows what it shows")
+    if wanted is None:
+        return source.live and sys.stdin.isatty() and console.is_terminal
+    return wanted
+
+
 def _settings(options: argparse.Namespace, now_unix_s: int) -> Settings:
     if not 1 <= options.references <= 16:
         raise MienError(f"--references {options.references}: expected 1 to 16")
@@ -139,14 +169,18 @@ def _settings(options: argparse.Namespace, now_unix_s: int) -> Settings:
     return Settings(reference_px=options.reference_px, references=options.references, expires_unix_s=expires)
 
 
-def _with_window(settings: Settings, options: argparse.Namespace, source: Source) -> Settings:
+def _with_window(
+    settings: Settings, options: argparse.Namespace, source: Source, *, guided: bool = False
+) -> Settings:
     """Return the settings with the part of the source that the options name. Raises `MienError` for none."""
     if options.start_s < 0 or (options.end_s is not None and options.end_s <= options.start_s):
         raise MienError("--start-s and --end-s: expected 0 <= start < end")
     if options.seconds is not None and options.seconds <= 0:
         raise MienError(f"--seconds {options.seconds:g}: expected more than 0")
     start_us = round(options.start_s * 1e6)
-    seconds = options.seconds if options.seconds is not None or not source.live else CAMERA_SECONDS
+    seconds = options.seconds
+    if seconds is None and source.live:
+        seconds = GUIDED_SECONDS if guided else CAMERA_SECONDS
     ends = [round(options.end_s * 1e6)] if options.end_s is not None else []
     ends += [start_us + round(seconds * 1e6)] if seconds is not None else []
     frames = None
@@ -238,6 +272,18 @@ def summarise(enrolment: Enrolment, seconds: float) -> dict[str, Any]:
             )
             for name, values in enrolment.coverage.items()
         },
+        "items": [
+            {
+                "item": str(one.item),
+                "grade": str(one.grade),
+                "amount": round(one.amount, 2),
+                "best_frame": one.best,
+                "best_s": round(one.time_us / 1e6, 2),
+                "sharpness": round(one.sharpness, 1),
+            }
+            for one in enrolment.items
+        ],
+        "advice": list(advice(enrolment.items)),
         "matte": enrolment.matter,
         "warnings": list(enrolment.warnings),
         "seconds": round(seconds, 2),
@@ -285,3 +331,22 @@ def _print_summary(out: Path, summary: dict[str, Any]) -> None:
     if summary["template"]:
         print(f"  template     {summary['template']}, to notice when it is not you; it is never sent")
     print(f"  took         {summary['seconds']:.1f} s")
+
+
+def _print_items(items: Sequence[ItemCoverage]) -> None:
+    """Print what the input has shown of what an avatar should have seen, and what would improve it."""
+    if not items:
+        return
+    print("  shown")
+    for one in items:
+        seen = f"{100 * min(one.amount, 9.99):3.0f} % of what is wanted"
+        if one.grade is not Grade.MISSING:
+            seen += f", best at {one.time_us / 1e6:.1f} s, sharpness {one.sharpness:.0f}"
+        if one.grade is Grade.WEAK and one.amount >= 1:
+            seen += "; blurred, or for an instant only"
+        print(f"    {one.item:<13}{one.grade:<8} {seen}")
+    lines = advice(items)
+    if lines:
+        print("  would improve the avatar")
+    for line in lines:
+        print(f"    {line}")
