@@ -37,12 +37,13 @@ FIRST_PATIENCE_US: Final = 8_000_000
 MAX_PATIENCE_US: Final = 64_000_000
 UP: Final = 1.15
 PROVED_US: Final = 12_000_000  # a step up that was a mistake shows in this time
-SETTLED_US: Final = 5_500_000  # after a change, until what is measured is all the new plan's
+SETTLED_US: Final = 6_200_000  # after a change, until what is measured is all the new plan's
 MISTRUST_STEP: Final = 1.02
 MAX_MISTRUST: Final = 2.0
 TRUST_AGAIN_US: Final = 30_000_000
 TRUST_STEP: Final = 0.97
-SPARE: Final = 0.9  # of the limit may be filled up
+HEADROOM: Final = 0.985  # a packet more or less in the window
+SPARE: Final = 0.85  # of the limit may be filled up
 OVER: Final = 0.985  # of the budget, in the last five seconds: too near
 
 
@@ -73,7 +74,7 @@ class RateControl:
         self._budget_kbps = budget_kbps if budget_kbps is not None else math.inf
         self._link_kbps = math.inf
         self._mistrust = 1.0  # what is measured, by what the model says
-        self._sent_kbps = 0.0  # in the last five seconds
+        self._sent_kbps = self._planned_kbps = 0.0  # in the last five seconds
         self._least_trip_us: int | None = None
         self._begin_us = self._excused_us = now_us
         self._queue_us, self._report_us = 0, now_us
@@ -93,7 +94,7 @@ class RateControl:
     @property
     def limit_kbps(self) -> float:
         """What the model may say at most, now."""
-        return min(self._budget_kbps, self._link_kbps) / self._mistrust
+        return min(HEADROOM * self._budget_kbps, self._link_kbps) / self._mistrust
 
     @property
     def situation(self) -> Situation:
@@ -131,9 +132,12 @@ class RateControl:
         self._cut((1 - min(0.9, report.loss)) * (1 - growth), now_us)
         return self._choose(PlanReason.LINK, now_us)
 
-    def advance(self, sent_kbps: float, now_us: int) -> bool:
-        """Let time pass; `sent_kbps`: on the wire, in the last five seconds. Return whether the plan changes."""
-        self._sent_kbps = sent_kbps
+    def advance(self, sent_kbps: float, now_us: int, *, avatar_kbps: float = 0.0) -> bool:
+        """Let time pass; `sent_kbps`: on the wire, in the last five seconds. Return whether the plan changes.
+
+        `avatar_kbps` of that was for an avatar's layers, which no plan is to blame for.
+        """
+        self._sent_kbps, self._planned_kbps = sent_kbps, sent_kbps - avatar_kbps
         self._take_down(sent_kbps, now_us)
         return self._mind_budget(now_us) or self._try_more(now_us)
 
@@ -148,7 +152,7 @@ class RateControl:
         return self._measured_sum / self._measured if self._measured else 0.0
 
     def _take_down(self, sent_kbps: float, now_us: int) -> None:
-        if now_us - max(self._excused_us, self._begin_us) > WINDOW_US:
+        if now_us - max(self._excused_us, self._begin_us) > SETTLED_US:
             self.most_kbps = max(self.most_kbps, sent_kbps)
             self._measured_sum, self._measured = self._measured_sum + sent_kbps, self._measured + 1
 
@@ -187,9 +191,9 @@ class RateControl:
 
     def _mind_budget(self, now_us: int) -> bool:
         """Mistrust the model as far as what was sent tells, trust it again where that was long ago."""
-        over = self._sent_kbps > OVER * self._budget_kbps
+        over = self._planned_kbps > OVER * self._budget_kbps
         settled = now_us - self._changed_us > SETTLED_US
-        ratio = self._sent_kbps / self.plan.wire_kbps
+        ratio = self._planned_kbps / self.plan.wire_kbps
         if over and settled:
             self._trusted_us = self._changed_us = now_us
             self._mistrust = min(MAX_MISTRUST, max(self._mistrust, ratio) * MISTRUST_STEP)
@@ -208,7 +212,10 @@ class RateControl:
         ):
             return False
         self._raised_us = now_us
-        most = best_plan(self._budget_kbps / self._mistrust, self._situation).wire_kbps * self._mistrust
+        most = (
+            best_plan(HEADROOM * self._budget_kbps / self._mistrust, self._situation).wire_kbps
+            * self._mistrust
+        )
         self._link_kbps *= UP
         if self._link_kbps >= most:
             self._link_kbps, self._patience_us = math.inf, FIRST_PATIENCE_US

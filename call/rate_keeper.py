@@ -95,7 +95,11 @@ class RateKeeper:
             yield rate.on_report(link, now_us)
         if call.gate.is_open or (call.offer is not None and not call.offer.judged):
             rate.excuse(now_us)  # the camera's pictures, or the avatar's first one
-        yield rate.advance(call.meter.kbps(Direction.SENT, window_us=WINDOW_US), now_us)
+        yield rate.advance(
+            call.meter.kbps(Direction.SENT, window_us=WINDOW_US),
+            now_us,
+            avatar_kbps=call.meter.kbps(Direction.SENT, Cause.TRANSFER, window_us=WINDOW_US),
+        )
 
     def _acknowledges(self, now_us: int) -> bool:
         count = self._call.carriers.received[Carrier.DATACHANNEL].messages
