@@ -49,6 +49,11 @@ IN_TABLE: Final = {
     "ssim": ".3f", "face_ssim": ".3f", "gmsd": ".3f", "ssimulacra2": ".0f", "flicker": ".2f",
 }  # fmt: skip
 
+SHORT: Final = {
+    "wire_kbps": "kbps", "blendshapes": "bs", "pose_deg": "pose", "jaw_corr": "jaw", "blink_corr": "blink",
+    "face_edge": "f.edge", "face_ssim": "f.ssim", "ssimulacra2": "ssim2",
+}  # fmt: skip
+
 Curve = list[tuple[float, float]]  # (wire kbps, value)
 Coder = tuple[int, str, str]  # size, coder, mode
 
@@ -146,7 +151,7 @@ def table_of(rows: Sequence[Row]) -> Table:
     table.add_column("pictures", no_wrap=True)
     table.add_column("clips", justify="right")
     for name in IN_TABLE:
-        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+        table.add_column(SHORT.get(name, name), justify="right", no_wrap=True)
     size = None
     for variant, some in by_variant(rows).items():
         if size is not None and size != variant.size_px:
