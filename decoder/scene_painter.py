@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
@@ -19,8 +20,18 @@ from mien.protocol.stream import StreamHeader
 # at once, while the coefficients of its time wait for their message to be complete, and for the playout.
 AHEAD_S: Final = Fraction(1, 10)
 MAX_WAITING: Final = 16
+MAX_DRAWN: Final = 6
 
 StateAt = Callable[[Fraction], FaceState | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drawn:
+    """A state, its picture, and the mesh's vertices [v, 3] in the picture's pixels."""
+
+    state: FaceState
+    rgb: NDArray[np.uint8]
+    positions: NDArray[np.float32]
 
 
 class ScenePainter:
@@ -41,6 +52,7 @@ class ScenePainter:
             tick_rate=stream.tick_rate,
         )
         self._waiting: deque[ScenePicture] = deque(maxlen=MAX_WAITING)
+        self._drawn: deque[_Drawn] = deque(maxlen=MAX_DRAWN)
         self.plain: NDArray[np.uint8] | None = None  # the latest picture without the scene
 
     @property
@@ -71,11 +83,20 @@ class ScenePainter:
                 break
             picture = self._waiting.popleft()
             if face is not None:
-                then = self._renderer.pose(face)
-                self._layer.add(picture, self._renderer.paint(then), then.positions)
-        now = self._renderer.pose(state)
-        self.plain = self._renderer.paint(now)
-        return self._layer.paint(self.plain, now.positions, position)
+                drawn = self._drawn_of(face)
+                self._layer.add(picture, drawn.rgb, drawn.positions)
+        now = self._drawn_of(state)
+        self.plain = now.rgb
+        return self._layer.paint(now.rgb, now.positions, position)
+
+    def _drawn_of(self, state: FaceState) -> _Drawn:
+        """Return what is drawn of a state. One that was drawn ahead, for its scene picture, is not drawn again."""
+        for drawn in self._drawn:
+            if drawn.state is state:
+                return drawn
+        drawing = self._renderer.pose(state)
+        self._drawn.append(_Drawn(state, self._renderer.paint(drawing), drawing.positions))
+        return self._drawn[-1]
 
 
 class SceneReplay:
