@@ -47,7 +47,7 @@ class Sampling:
         return ",".join(f"{name}={value:g}" for name, value in asdict(self).items())
 
 
-QUICK: Final = Sampling(enrol_s=14, test_s=4, step=1, moments=20, deep=10)
+QUICK: Final = Sampling(enrol_s=12, test_s=4, step=1, moments=16, deep=8)
 FULL: Final = Sampling(enrol_s=600, test_s=30, step=3, moments=300, deep=10)
 
 
