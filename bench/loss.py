@@ -14,6 +14,7 @@ from rich.table import Table
 from mien.bench.impairment import Profile
 from mien.bench.link_trace import TRACES, LinkTrace
 from mien.bench.loss_curve import (
+    BURST_PACKETS,
     CARRIAGES,
     DATA_CHANNEL,
     PATTERNS,
@@ -21,7 +22,6 @@ from mien.bench.loss_curve import (
     CodedClip,
     LossPattern,
     LossResult,
-    Redundancy,
     code_clip,
     measure_loss,
 )
@@ -29,7 +29,8 @@ from mien.bench.loss_report import draw_loss_plot, summarise
 from mien.bench.provenance import provenance
 from mien.bench.rate import CLIP_SUFFIXES, SYNTHETIC_SECONDS
 from mien.bench.rate_quality import TrackedClip, track_clip
-from mien.call.redundancy import ON_LOSS
+from mien.call.redundancy import IN_BURSTS_BY_AUDIO, NO_REPEATS, ON_LOSS, Redundancy, in_bursts
+from mien.call.settings import MOST_DELAY_WITH_VOICE_US
 from mien.decoder.playout import PlayoutSettings
 from mien.encoder.capture import open_source
 from mien.encoder.synthetic_source import SyntheticSource
@@ -133,17 +134,20 @@ def _losses(
         if chosen is None:
             Console(stderr=True).print(f"{clip.name}: too few frames with one face, left out")
             return
-        yield measure_loss(chosen, pattern, path, seeds=options.seeds, settings=_playout(options))
+        settings = _playout(options)
+        if carriage is not DATA_CHANNEL:  # a voice is there, which waits no longer
+            settings = replace(settings, most_delay_us=MOST_DELAY_WITH_VOICE_US)
+        yield measure_loss(chosen, pattern, path, seeds=options.seeds, settings=settings)
 
 
 def redundancy_for(wanted: str, carriage: Carriage, pattern: LossPattern) -> Redundancy:
     """What messages repeat: as a call decides it, unless the user does."""
     if wanted == "off" or (wanted == "auto" and pattern.share < ON_LOSS):
-        return Redundancy()
+        return NO_REPEATS
     bursts = pattern.kind == "bursts"
-    if carriage is DATA_CHANNEL:
-        return Redundancy(copies=1, lag=4 if bursts else 0)
-    return Redundancy(copies=2, lag=1 if bursts else 0)
+    if carriage is not DATA_CHANNEL:
+        return IN_BURSTS_BY_AUDIO if bursts else Redundancy(copies=2)
+    return in_bursts(BURST_PACKETS) if bursts else Redundancy(copies=1)
 
 
 def _carriages(wanted: str) -> tuple[Carriage, ...]:

@@ -5,6 +5,7 @@ voice packets when a packet is due, so a run takes no longer than its arithmetic
 figures. What the sender's and the receiver's machines take is not in the delay.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from mien.bench.impairment import GilbertElliott, Link, Loss, Profile, RandomLoss
 from mien.bench.rate_quality import DATACHANNEL_BYTES, TrackedClip, enrol_clip
+from mien.call.redundancy import NO_REPEATS, Redundancy
 from mien.decoder.playout import PlayoutSettings, Shown, Status
 from mien.decoder.receiver import Receiver
 from mien.encoder.sender import FaceSender
@@ -52,14 +54,6 @@ DATA_CHANNEL: Final = Carriage("data channel")
 CARRIAGES: Final = (DATA_CHANNEL, Carriage("audio 60 ms", 60), Carriage("audio 40 ms", 40, every=2))
 VOICE_BYTES: Final = 28 + 12 + 10 + 5  # IP, UDP, RTP and its seal, and what frames a message in the padding
 VOICE_KBPS: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Redundancy:
-    """What messages repeat: see `FaceSender.set_repeats`."""
-
-    copies: int = 0
-    lag: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +125,7 @@ def code_clip(
     clip: TrackedClip,
     quality: Quality,
     carriage: Carriage = DATA_CHANNEL,
-    redundancy: Redundancy = Redundancy(),
+    redundancy: Redundancy = NO_REPEATS,
 ) -> CodedClip | None:
     """Enrol on the first 60 %, code the last 40 %; `None` where too few frames hold one face."""
     enrolled = enrol_clip(clip)
@@ -141,7 +135,7 @@ def code_clip(
     sender = FaceSender(header, enrolled.fitter, quality=quality, source_rate=clip.rate)
     if carriage.packet_ms is not None:
         sender.set_frames_per_message(MAX_FRAMES_PER_MESSAGE)
-    sender.set_repeats(redundancy.copies, redundancy.lag, span=carriage.span)
+    sender.set_repeats(redundancy.copies, redundancy.lag, span=carriage.span, stride=redundancy.stride)
     clock = _PacketClock(carriage, sender)
     truth = {}
     times_us = [int(t) for t in clip.times_us[cut:]]
@@ -197,7 +191,9 @@ def measure_loss(
     clip: CodedClip, pattern: LossPattern, path: Profile, *, seeds: int, settings: PlayoutSettings
 ) -> LossResult:
     """Send the clip `seeds` times; `path` is everything about the link but its loss."""
-    runs = [_Run(clip, Link(replace(path, loss=pattern.model), seed=seed), settings) for seed in range(seeds)]
+    first = zlib.crc32(clip.name.encode()) % 1000 * seeds  # so that clips do not meet the same losses
+    links = [Link(replace(path, loss=pattern.model), seed=first + n) for n in range(seeds)]
+    runs = [_Run(clip, link, settings) for link in links]
     errors = np.array(list(chain.from_iterable(run.errors for run in runs))).reshape(-1, 2)
     delays_us = list(chain.from_iterable(run.delays_us for run in runs))
     pictures = sum(run.pictures for run in runs)

@@ -235,7 +235,7 @@ class OutgoingFace:
         if self._worker is not None:
             ride_frames = self._plan.frames if self._plan and rides else RIDE_FRAMES
             span = ride_frames if self._carriers.current is Carrier.AUDIO else None
-            self._worker.set_repeats(redundancy.copies, redundancy.lag, span=span)
+            self._worker.set_repeats(redundancy.copies, redundancy.lag, span=span, stride=redundancy.stride)
 
     def show(self) -> None:
         """The user shows the camera."""

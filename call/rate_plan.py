@@ -111,8 +111,8 @@ def best_plan(budget_kbps: float, situation: Situation) -> Plan:
     """Return the best plan that the budget pays by the model; the cheapest of all where it pays none."""
     plans: tuple[Plan, ...] = ()
     for copies in range(situation.redundancy.copies, -1, -1):  # fewer, where the budget does not pay all
-        lag = situation.redundancy.lag if copies else 0
-        plans = _all_plans(replace(situation, redundancy=Redundancy(copies, lag)))
+        less = replace(situation.redundancy, copies=copies) if copies else NO_REPEATS
+        plans = _all_plans(replace(situation, redundancy=less))
         paid = [plan for plan in plans if plan.wire_kbps <= budget_kbps]
         if paid:
             return max(paid, key=lambda plan: (plan.points, -plan.wire_kbps))
@@ -143,9 +143,12 @@ def check_budget(budget_kbps: float, situation: Situation) -> None:
 def payload_kbps(quality: Quality, frames: float, redundancy: Redundancy = NO_REPEATS) -> float:
     """Return what a lively face takes without headers, in messages of so many frames."""
     plain = _interpolated(tuple(zip(_FRAMES, _PAYLOAD_KBPS[quality], strict=True)), frames)
-    bits = (_LAG_REPEAT_BITS if redundancy.lag else _REPEAT_BITS)[quality]
+    far = redundancy.lag or redundancy.stride > REPEAT_STRIDE
+    bits = (_LAG_REPEAT_BITS if far else _REPEAT_BITS)[quality]
     repeats = (
-        min(MAX_REPEATS, max(1.0, redundancy.copies * frames / REPEAT_STRIDE)) if redundancy.copies else 0.0
+        min(MAX_REPEATS, max(1.0, redundancy.copies * frames / redundancy.stride))
+        if redundancy.copies
+        else 0.0
     )
     return plain + repeats * bits / (frames * TICK_MS)
 

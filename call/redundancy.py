@@ -7,24 +7,31 @@ from dataclasses import dataclass
 from typing import Final
 
 from mien.protocol.control import Carrier, ReceiverReport
+from mien.protocol.repeats import MAX_STRIDE, REPEAT_STRIDE
 
 ON_LOSS: Final = 0.03  # from this share of lost messages on, repeats are worth their bits and their delay
 OFF_REPORTS: Final = 3  # good ones in a row, until they stop
 BURSTY_RUN: Final = 1.8  # messages; random loss of 20 % makes runs of 1.25, of 30 % of 1.43
-LAG_PER_RUN: Final = 1.2  # so that what repeats a message lies beyond most bursts
-MAX_LAG: Final = 5
+# In bursts repeats lie further apart and reach further back for the same bits: measured, they then repair more.
+LAG_PER_RUN: Final = 0.4
+MAX_LAG: Final = 3
 KEPT: Final = 0.5  # of the older reports' weight, with each new one
 
 
 @dataclass(frozen=True, slots=True)
 class Redundancy:
-    """`copies`: how often each frame comes again; `lag`: fifths of a second that are passed over before."""
+    """`copies`: how often each message's time comes again; `lag`: fifths of a second that are passed over before.
+
+    `stride`: ticks from one repeated frame to the next.
+    """
 
     copies: int = 0
     lag: int = 0
+    stride: int = REPEAT_STRIDE
 
 
 NO_REPEATS: Final = Redundancy()
+IN_BURSTS_BY_AUDIO: Final = Redundancy(copies=6, stride=MAX_STRIDE)  # 400 ms: as long as a voice can wait
 
 
 class LossTrend:
@@ -63,6 +70,13 @@ class LossTrend:
             return NO_REPEATS
         bursty = self.mean_run >= BURSTY_RUN
         if carrier is Carrier.AUDIO:
-            return Redundancy(copies=2, lag=int(bursty))
-        lag = min(MAX_LAG, round(LAG_PER_RUN * self.mean_run)) if bursty and not in_sync else 0
-        return Redundancy(copies=1, lag=lag)
+            return IN_BURSTS_BY_AUDIO if bursty else Redundancy(copies=2)
+        if not bursty or in_sync:
+            return Redundancy(copies=1)
+        return in_bursts(self.mean_run)
+
+
+def in_bursts(mean_run: float) -> Redundancy:
+    """Return what messages of the data channel repeat where so many are lost in a row, and no voice hurries."""
+    lag = max(1, min(MAX_LAG, round(LAG_PER_RUN * mean_run)))
+    return Redundancy(copies=2, lag=lag, stride=MAX_STRIDE)

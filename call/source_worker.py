@@ -24,6 +24,7 @@ from mien.encoder.stream_setup import make_fitter, make_stream_header
 from mien.encoder.tracker import Tracker, Tracking
 from mien.protocol.avatar import Avatar
 from mien.protocol.quantizer import Quality
+from mien.protocol.repeats import REPEAT_STRIDE
 from mien.protocol.stream import StreamHeader
 
 logger = logging.getLogger(__name__)
@@ -151,9 +152,11 @@ class SourceWorker:
         """See `FaceSender.set_frames_per_message`."""
         self._wish("frames", lambda sender: sender.set_frames_per_message(frames))
 
-    def set_repeats(self, copies: int, lag: int = 0, *, span: int | None = None) -> None:
+    def set_repeats(
+        self, copies: int, lag: int = 0, *, span: int | None = None, stride: int = REPEAT_STRIDE
+    ) -> None:
         """See `FaceSender.set_repeats`."""
-        self._wish("repeats", lambda sender: sender.set_repeats(copies, lag, span=span))
+        self._wish("repeats", lambda sender: sender.set_repeats(copies, lag, span=span, stride=stride))
 
     def open_scene(self, wanted: bool) -> None:
         """Make scene pictures from the next frame on, or no more of them. Closed at first."""

@@ -91,19 +91,23 @@ class FaceSender:
         """Let messages be complete with so many frames. Raises `ValueError` where no message holds them."""
         self._encoder.frames_per_message = frames
 
-    def set_repeats(self, copies: int, lag: int = 0, *, span: int | None = None) -> None:
+    def set_repeats(
+        self, copies: int, lag: int = 0, *, span: int | None = None, stride: int = REPEAT_STRIDE
+    ) -> None:
         """Repeat in each message what some before it said, coarsely: worth its bits where packets get lost.
 
-        `copies`: how often every frame comes again; 0 for never. `lag`: so many fifths of a second are passed over,
-        for losses in bursts. `span`: the frames of a message where a carrier cuts them; None: as many as complete one. What
-        the other side shows is delayed by as much as the repeats reach back.
+        `copies`: over how many messages before it a message's repeats reach; 0: none. `lag`: so many fifths of a
+        second are passed over, for losses in bursts. `span`: the frames of a message where a carrier cuts them;
+        None: as many as complete one. `stride`: ticks from one repeat to the next. What the other side shows is
+        delayed by as much as the repeats reach back.
         """
         if copies == 0:
             self._encoder.repeats = None
             return
         frames = span or self._encoder.frames_per_message
-        count = max(1, min(math.ceil(copies * frames / REPEAT_STRIDE), MAX_REPEATS))
-        self._encoder.repeats = Repeats(count, lag=min(round(lag * self._lag_ticks / LAG_TICKS), MAX_LAG))
+        count = max(1, min(math.ceil(copies * frames / stride), MAX_REPEATS))
+        lag_units = min(round(lag * self._lag_ticks / LAG_TICKS), MAX_LAG)
+        self._encoder.repeats = Repeats(count, stride, lag_units)
 
     def cut(self) -> bytes | None:
         """Finish the message that was begun, for a carrier that decides when one leaves.

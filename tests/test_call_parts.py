@@ -20,7 +20,6 @@ from mien.call.token_bucket import TokenBucket
 from mien.call.voice_source import open_voice
 from mien.encoder.capture import Frame
 from mien.protocol.avatar import parse_avatar
-from mien.protocol.errors import MienError
 from mien.protocol.stream import StreamHeader
 from tests.avatar_samples import CREATED
 from tests.call_samples import PortraitSource, PortraitTracker, avatar_file

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from mien.call.arrivals import Arrivals
 from mien.call.queue_gauge import QueueGauge
-from mien.call.redundancy import LossTrend, Redundancy
+from mien.call.redundancy import IN_BURSTS_BY_AUDIO, LossTrend, Redundancy
 from mien.call.reports import Reception, Reports
 from mien.protocol.control import Carrier, ReceiverReport
 
@@ -143,13 +143,13 @@ def test_numbers_that_run_backwards_are_no_news() -> None:
 
 
 def test_bursts_are_passed_over_where_nobody_has_to_be_in_sync() -> None:
-    for run, lag in ((1, 0), (2, 2), (3, 4), (9, 5)):
+    for run, lag in ((2, 1), (5, 2), (9, 3)):
         trend = LossTrend()
         trend.take(report(received=100, lost=6 * run, runs=6))
         assert trend.mean_run == run
-        assert trend.redundancy(Carrier.DATACHANNEL, in_sync=False) == Redundancy(1, lag)
-        assert trend.redundancy(Carrier.DATACHANNEL, in_sync=True) == Redundancy(1, 0)
-        assert trend.redundancy(Carrier.AUDIO, in_sync=True) == Redundancy(2, int(run > 1))
+        assert trend.redundancy(Carrier.DATACHANNEL, in_sync=False) == Redundancy(2, lag, 4)
+        assert trend.redundancy(Carrier.DATACHANNEL, in_sync=True) == Redundancy(1)
+        assert trend.redundancy(Carrier.AUDIO, in_sync=True) == IN_BURSTS_BY_AUDIO
 
 
 def test_a_burst_is_forgotten_when_losses_come_singly() -> None:
