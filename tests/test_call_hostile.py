@@ -289,10 +289,9 @@ def test_noise_on_every_channel() -> None:
     assert sent[CONTROL] == sent[TRANSFER] == 300 and sent[COEFFICIENTS] > 50
     assert figures.received.control_malformed >= 290
     assert figures.received.transfer_malformed >= 290
-    assert (
-        figures.received.malformed + figures.received.early + figures.received.dropped >= sent[COEFFICIENTS]
-    )
-    assert figures.received.messages == 0
+    received = figures.received
+    assert received.malformed + received.early + received.dropped + received.messages >= sent[COEFFICIENTS]
+    assert received.messages <= 3  # noise may happen to be well formed
 
 
 def test_a_flood_of_messages_is_bounded() -> None:
