@@ -25,7 +25,7 @@ from mien.bench.loss_curve import (
     code_clip,
     measure_loss,
 )
-from mien.bench.loss_report import draw_loss_plot, summarise
+from mien.bench.loss_report import draw_loss_plot, summarise, write_loss_page
 from mien.bench.provenance import provenance
 from mien.bench.rate import CLIP_SUFFIXES, SYNTHETIC_SECONDS
 from mien.bench.rate_quality import TrackedClip, track_clip
@@ -99,7 +99,10 @@ def run(options: argparse.Namespace) -> int:
             "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
         )
         draw_loss_plot(results, options.out / "loss.png")
-        console.print(f"wrote {options.out / 'loss.jsonl'} and {options.out / 'loss.png'}")
+        command = f"mien bench loss --clips {options.clips}" if options.clips else "mien bench loss"
+        command += f" --seeds {options.seeds}"
+        write_loss_page(results, options.out / "loss.png", options.out / "loss.html", command)
+        console.print(f"wrote loss.jsonl, loss.png and loss.html in {options.out}")
     return 0
 
 
@@ -187,11 +190,21 @@ def _tell(results: Sequence[LossResult]) -> None:
     )
     table.add_column("carrier")
     table.add_column("loss")
-    for heading in ("of packets", "clips", "error", "p95", "mouth", "made up", "delay ms", "payload kbps"):
+    for heading in (
+        "of packets",
+        "clips",
+        "error",
+        "median",
+        "p95",
+        "mouth",
+        "made up",
+        "delay ms",
+        "payload kbps",
+    ):
         table.add_column(heading, justify="right")
     for s in summarise(results):
         table.add_row(
-            str(s["carriage"]), str(s["pattern"]), f"{s['loss']:.0%}", str(s["clips"]), f"{s['nme']:.2f}",
+            str(s["carriage"]), str(s["pattern"]), f"{s['loss']:.0%}", str(s["clips"]), f"{s['nme']:.2f}", f"{s['nme_median']:.2f}",
             f"{s['nme_p95']:.2f}", f"{s['mouth_nme']:.2f}", f"{s['concealed']:.1%}", f"{s['delay_ms']:.0f}",
             f"{s['payload_kbps']:.2f}",
         )  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 from mien.bench import loss
 from mien.bench.impairment import Profile
 from mien.bench.loss_curve import CodedClip, LossPattern, LossResult, code_clip, measure_loss
-from mien.bench.loss_report import draw_loss_plot, summarise
+from mien.bench.loss_report import draw_loss_plot, summarise, write_loss_page
 from mien.bench.rate_quality import TrackedClip
 from mien.decoder.playout import PlayoutSettings
 from mien.models.face_model import FaceModel, project
@@ -118,6 +118,9 @@ def test_means_over_clips_and_a_plot(tmp_path: Path) -> None:
     assert rows[1]["nme"] == results[1].nme
     draw_loss_plot(results, tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    write_loss_page(results, tmp_path / "loss.png", tmp_path / "loss.html", "mien bench loss")
+    page = (tmp_path / "loss.html").read_text()
+    assert "mien bench loss" in page and f"{results[1].nme:.2f}" in page and "data:image/png" in page
 
 
 def options(*words: str) -> argparse.Namespace:
