@@ -44,6 +44,8 @@ EXAMPLE: Final = """examples:
   mien bench loss --trace edge
 """
 
+WIDTH: Final = 120  # of tables in a pipe
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the bench's arguments."""
@@ -209,6 +211,8 @@ def _tell(results: Sequence[LossResult]) -> None:
             f"{s['payload_kbps']:.2f}",
         )  # fmt: skip
     console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
     console.print(table)
     console.print(
         "bursts: of 5 packets on average, on the data channel of 5 messages of 200 ms; "

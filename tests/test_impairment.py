@@ -235,7 +235,9 @@ def test_messages_repeat_the_ones_before_once_losses_are_reported() -> None:
     assert not repeats[0]
     assert any(repeats)
     first = repeats.index(True)
-    assert sum(repeats[first:]) >= 0.7 * len(repeats[first:])  # not behind frames that a busy machine left out
+    assert sum(repeats[first:]) >= 0.7 * len(
+        repeats[first:]
+    )  # not behind frames that a busy machine left out
 
 
 def test_the_path_takes_only_loopback_and_one_socket() -> None:
