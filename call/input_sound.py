@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from mien.call import clock
 from mien.call.audio import FRAME_SAMPLES, FRAME_US, RATE_HZ, VoiceTrack
 from mien.call.sound_file import SoundFile
 from mien.encoder.capture import DEFAULT_RATE, Frame, Source
+from mien.encoder.wrapped_source import WrappedSource
 from mien.protocol.errors import MienError
 
 logger = logging.getLogger(__name__)
@@ -82,41 +82,16 @@ class InputSound(VoiceTrack):
                 logger.warning("%s", error)
 
 
-class SoundingSource:
+class SoundingSource(WrappedSource):
     """Another source's frames; whenever they begin, their sound is told. Stands directly before what paces them."""
 
     def __init__(self, source: Source, sound: InputSound) -> None:
         """Raises `MienError` for a camera: its sound is the microphone's."""
         if source.live:
             raise MienError("a camera has no sound of its own: use --audio microphone")
-        self._source = source
+        super().__init__(source)
         self._sound = sound
         self._frames_us = 0  # of all passes so far
-
-    @property
-    def width(self) -> int:
-        """Pixels."""
-        return self._source.width
-
-    @property
-    def height(self) -> int:
-        """Pixels."""
-        return self._source.height
-
-    @property
-    def rate(self) -> Fraction:
-        """Frames per second."""
-        return self._source.rate
-
-    @property
-    def live(self) -> bool:
-        """Whether frames come at their own time: never."""
-        return self._source.live
-
-    @property
-    def name(self) -> str:
-        """What a person calls it."""
-        return self._source.name
 
     def __iter__(self) -> Iterator[Frame]:
         begins_us = self._frames_us
@@ -126,7 +101,3 @@ class SoundingSource:
             # The next pass begins one frame after this one, as in `source_worker`.
             self._frames_us = begins_us + frame.timestamp_us + round(1_000_000 / (self.rate or DEFAULT_RATE))
             yield frame
-
-    def close(self) -> None:
-        """Close the other source."""
-        self._source.close()

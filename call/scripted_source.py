@@ -2,58 +2,29 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final
 
 import numpy as np
 
 from mien.encoder.capture import Frame, Source
+from mien.encoder.wrapped_source import WrappedSource
 from mien.protocol.errors import MienError
 
 ACTS: Final = ("cover", "uncover", "show", "hide", "mute", "unmute", "quit")
 
 
-class CoverableSource:
+class CoverableSource(WrappedSource):
     """Another source's frames; black ones while `covered` is true, as with a thumb on the lens."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        super().__init__(source)
         self.covered = False  # set from any thread
-
-    @property
-    def width(self) -> int:
-        """Pixels."""
-        return self._source.width
-
-    @property
-    def height(self) -> int:
-        """Pixels."""
-        return self._source.height
-
-    @property
-    def rate(self) -> Fraction:
-        """Frames per second."""
-        return self._source.rate
-
-    @property
-    def live(self) -> bool:
-        """Whether frames come at their own time."""
-        return self._source.live
-
-    @property
-    def name(self) -> str:
-        """What a person calls it."""
-        return self._source.name
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._source:
             if self.covered:
                 frame = Frame(np.zeros_like(frame.rgb), frame.timestamp_us, frame.index)
             yield frame
-
-    def close(self) -> None:
-        """Close the other source."""
-        self._source.close()
 
 
 @dataclass(frozen=True, slots=True)
