@@ -9,7 +9,7 @@ from mien.bench.loopback_call import loopback_call
 from mien.bench.packet_capture import PacketCapture
 from mien.call.session import Participant
 from mien.call.turns import short_turns
-from mien.call.wire_meter import Cause, Direction
+from mien.call.wire_cause import Cause, Direction
 from mien.encoder.capture import Frame, Source
 from mien.encoder.enroll import enroll_in_detail
 from mien.encoder.owner_key import OwnerKey

@@ -6,7 +6,7 @@ from typing import Final
 
 from mien.bench.call_cases import Case, Voice
 from mien.bench.two_way_call import SideResult, capture_percent
-from mien.call.wire_meter import Cause
+from mien.call.wire_cause import Cause
 
 SIDES: Final = ("A", "B")
 MISSING: Final = 0.05  # of the frames or of the packets of voice

@@ -16,7 +16,7 @@ from typing import Any, Final
 from mien.bench.impairment import Link, LinkCounts, Profile
 from mien.call import clock
 from mien.call.rendezvous import Description, Rendezvous, local_pair
-from mien.call.wire_meter import IPV4_UDP_BYTES
+from mien.call.wire_path import IPV4_UDP_BYTES
 from mien.protocol.errors import MienError
 
 HOST: Final = "127.0.0.1"

@@ -22,7 +22,8 @@ from mien.call.session import CallSession
 from mien.call.settings import CallHooks, CallSettings, Participant
 from mien.call.source_worker import SenderSettings, TrackedFrame
 from mien.call.statistics import CallStatistics, Latency
-from mien.call.wire_meter import Cause, Direction, WireTotals
+from mien.call.wire_cause import Cause, Direction
+from mien.call.wire_totals import WireTotals
 from mien.encoder.sender import MAX_FILL_TICKS
 from mien.models.face_model import FaceModel, project
 from mien.models.landmark_sets import inter_pupil_px

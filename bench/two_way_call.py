@@ -24,8 +24,9 @@ from mien.call.rendezvous import local_pair
 from mien.call.session import CallSession
 from mien.call.settings import CallSettings, Participant, RateSettings
 from mien.call.statistics import CallStatistics
-from mien.call.wire_meter import Direction, WireTotals
+from mien.call.wire_cause import Direction
 from mien.call.wire_tariff import Tariff, tariff
+from mien.call.wire_totals import WireTotals
 from mien.protocol.avatar import Signer
 from mien.protocol.errors import MienError
 

@@ -12,7 +12,7 @@ from mien.call.liveness import Silence
 from mien.call.rate_keeper import RateKeeper
 from mien.call.rendezvous import PeerLeft, Rendezvous
 from mien.call.reports import Reception
-from mien.call.wire_meter import Direction
+from mien.call.wire_cause import Direction
 from mien.decoder.playout import Status
 from mien.protocol.control import Bye, ByeReason, Carrier, Rung
 from mien.protocol.errors import MienError

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from mien.call.call_state import CallState
-from mien.call.wire_meter import Cause, Direction, WireMeter
+from mien.call.wire_cause import Cause, Direction
+from mien.call.wire_meter import WireMeter
 from mien.protocol.control import Carrier
 
 WINDOW_US: Final = 5_000_000

@@ -11,7 +11,7 @@ from mien.call.rate_control import LinkReport, PlanReason, RateControl
 from mien.call.rate_plan import Situation
 from mien.call.reports import PERIOD_US
 from mien.call.statistics import PlanChange
-from mien.call.wire_meter import Cause, Direction
+from mien.call.wire_cause import Cause, Direction
 from mien.protocol.control import Carrier, ReceiverReport
 
 EVERY_US: Final = 500_000

@@ -9,8 +9,8 @@ import numpy as np
 from mien.call.carriers import CarrierCounts
 from mien.call.lip_sync import Skew
 from mien.call.voice_processing import Treatment
-from mien.call.wire_meter import WireTotals
 from mien.call.wire_tariff import tariffs_as_json
+from mien.call.wire_totals import WireTotals
 from mien.protocol.control import Rung, RungReason, Verdict
 
 

@@ -15,7 +15,9 @@ MESSAGE-INTEGRITY (SHA-1) and FINGERPRINT. Not counted: the Allocate requests at
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mien.call.wire_meter import IPV4_UDP_BYTES, IPV6_UDP_BYTES, TURN_CHANNEL_BYTES, Direction, WireTotals
+from mien.call.wire_cause import Direction
+from mien.call.wire_path import IPV4_UDP_BYTES, IPV6_UDP_BYTES, TURN_CHANNEL_BYTES
+from mien.call.wire_totals import WireTotals
 
 ASSUMPTIONS: Final = (
     "IPv6: 20 bytes more a datagram. TURN over UDP (RFC 8656), on the leg between this end and its server: 4 bytes of "

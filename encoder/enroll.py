@@ -76,6 +76,7 @@ class Settings:
     references: int = DEFAULT_REFERENCES
     window: Window = field(default_factory=Window)
     expires_unix_s: int | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

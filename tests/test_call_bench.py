@@ -35,8 +35,9 @@ from mien.call.carrier_choice import CarrierWish
 from mien.call.opus import RATE_HZ, VoiceSettings
 from mien.call.statistics import CallStatistics, ReceivedStatistics, SentStatistics
 from mien.call.voice_activity import VoiceActivity
-from mien.call.wire_meter import Cause, Direction, Flow, WireTotals
+from mien.call.wire_cause import Cause, Direction
 from mien.call.wire_tariff import tariff
+from mien.call.wire_totals import Flow, WireTotals
 from mien.cli import main
 from mien.protocol.errors import MienError
 from tests.avatar_samples import TEST_KEY

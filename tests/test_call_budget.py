@@ -21,7 +21,7 @@ from mien.call.session import CallSession
 from mien.call.settings import CallHooks, CallSettings, Participant, RateSettings
 from mien.call.statistics import CallStatistics
 from mien.call.video_gate import VideoGate
-from mien.call.wire_meter import Direction
+from mien.call.wire_cause import Direction
 from mien.cli import main
 from mien.commands.call_options import add_arguments, call_settings
 from mien.protocol.avatar import assemble

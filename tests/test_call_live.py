@@ -9,11 +9,14 @@ import pytest
 from rich.console import Console
 
 from mien.call.call_state import CallState
+from mien.call.datagram_shares import voice_shares
 from mien.call.live_figures import LiveFigures, LiveFlow, live_figures, live_flow
 from mien.call.riders import Rider
 from mien.call.session import CallSession
 from mien.call.statistics import CallStatistics, Latency, ReceivedStatistics, SentStatistics
-from mien.call.wire_meter import Cause, Direction, Share, WireLedger, WireMeter, voice_shares
+from mien.call.wire_cause import Cause, Direction, Share
+from mien.call.wire_ledger import WireLedger
+from mien.call.wire_meter import WireMeter
 from mien.commands.call_live import keep_line
 from mien.commands.call_report import wire_table
 from mien.protocol.control import Carrier

@@ -16,7 +16,7 @@ from mien.call.rendezvous import PeerLeft, local_pair
 from mien.call.scripted_source import CoverableSource, parse_script
 from mien.call.session import CallHooks, CallSession, CallSettings, Participant
 from mien.call.statistics import CallStatistics
-from mien.call.wire_meter import Cause, Direction
+from mien.call.wire_cause import Cause, Direction
 from mien.decoder.as_shown import ShownAgain
 from mien.protocol.avatar import assemble
 from mien.protocol.consent import ConsentKind

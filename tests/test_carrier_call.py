@@ -22,7 +22,7 @@ from mien.call.rendezvous import local_pair
 from mien.call.scripted_source import CoverableSource
 from mien.call.session import CallHooks, CallSession, CallSettings, Participant
 from mien.call.statistics import CallStatistics
-from mien.call.wire_meter import Cause
+from mien.call.wire_cause import Cause
 from mien.commands.call_options import add_arguments, call_settings
 from mien.decoder.recording import read_recording
 from mien.protocol.control import Carrier

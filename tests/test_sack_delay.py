@@ -18,7 +18,8 @@ from mien.call.sack_delay import (
     SackSchedule,
 )
 from mien.call.video_gate import VideoGate
-from mien.call.wire_meter import Cause, Direction, WireMeter
+from mien.call.wire_cause import Cause, Direction
+from mien.call.wire_meter import WireMeter
 from mien.protocol.control import Carrier
 
 COEFFICIENT = Packet(50, reliable=False)

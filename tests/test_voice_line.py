@@ -23,7 +23,8 @@ from mien.call.session import CallHooks, CallSession, CallSettings, Participant
 from mien.call.statistics import CallStatistics
 from mien.call.voice_line import VoiceLine, describe_voice
 from mien.call.voice_source import open_voice
-from mien.call.wire_meter import Cause, Direction, WireTotals
+from mien.call.wire_cause import Cause, Direction
+from mien.call.wire_totals import WireTotals
 from mien.commands.call_report import quality_table
 from mien.models.face_model import FaceModel
 from mien.models.fit import estimate_neutral, reference_scale

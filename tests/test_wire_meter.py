@@ -16,23 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mien.bench.packet_capture import PacketCapture, udp_length
+from mien.call.datagram_shares import classify, is_rtcp, sctp_shares, voice_shares
 from mien.call.opus_padding import put
 from mien.call.riders import NOBODY, Rider, rider_of, rider_of_opus, scene_bytes
-from mien.call.wire_meter import (
-    Cause,
-    Direction,
-    Flow,
-    PathFlow,
-    Share,
-    WireLedger,
-    WireMeter,
-    WireTotals,
-    classify,
-    is_rtcp,
-    sctp_shares,
-    voice_shares,
-)
+from mien.call.wire_cause import Cause, Direction, Share
+from mien.call.wire_ledger import WireLedger
+from mien.call.wire_meter import WireMeter
 from mien.call.wire_tariff import tariff, tariffs_as_json
+from mien.call.wire_totals import Flow, PathFlow, WireTotals
 from mien.protocol.capsule import pack
 from mien.protocol.message import Kind
 

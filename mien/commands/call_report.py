@@ -16,8 +16,9 @@ from mien.call.statistics import (
     reason_name,
     verdict_name,
 )
-from mien.call.wire_meter import Cause, Direction, Flow
+from mien.call.wire_cause import Cause, Direction
 from mien.call.wire_tariff import ASSUMPTIONS, tariff
+from mien.call.wire_totals import Flow
 
 
 def print_call(console: Console, statistics: CallStatistics) -> None:

@@ -12,7 +12,9 @@ from rich.table import Table
 
 import mien
 from mien.bench.loopback_call import LoopbackResult
-from mien.call.wire_meter import IPV4_UDP_BYTES, IPV6_UDP_BYTES, TURN_CHANNEL_BYTES, Cause, Direction, Flow
+from mien.call.wire_cause import Cause, Direction
+from mien.call.wire_path import IPV4_UDP_BYTES, IPV6_UDP_BYTES, TURN_CHANNEL_BYTES
+from mien.call.wire_totals import Flow
 from mien.protocol.errors import MienError
 from mien.protocol.stream import TrackerId
 
