@@ -1,7 +1,7 @@
 """`mien bench fuzz`: every truncation and seeded mutations of what comes from others, against every parser.
 
 For each input a parser must answer, in bounded time and memory, with `WireError` or with something that it stands
-behind (`fuzz_targets` says what each promises). Anything else is a finding. An input depends on the seed, the
+behind (`fuzz_targets` names them, each with what it promises). Anything else is a finding. An input depends on the seed, the
 target and its number alone, so a finding can be run again by itself.
 """
 
@@ -21,7 +21,8 @@ from typing import Final
 
 from rich.console import Console
 
-from mien.bench.fuzz_targets import TARGETS, Broken, Target
+from mien.bench.fuzz_target import Broken, Target
+from mien.bench.fuzz_targets import TARGETS
 from mien.bench.mutations import mutate
 from mien.bench.provenance import provenance
 from mien.protocol.errors import MienError, WireError

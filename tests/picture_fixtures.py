@@ -4,7 +4,6 @@ from fractions import Fraction
 from functools import cache
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,26 +13,11 @@ from mien.protocol.avatar import Avatar, AvatarContent, Declaration, Reference, 
 from mien.protocol.consent import Consent, ConsentKind
 from mien.protocol.state import FaceState
 from mien.protocol.stream import TrackerId
+from tests.avatar_samples import TEST_KEY
 
 SIZE = 128
 UNIT_PX = Fraction(30)
 NOW_S = 1_800_000_000
-
-
-class TestSigner:
-    """A key that exists for one test."""
-
-    __test__ = False
-
-    def __init__(self) -> None:
-        self._key = Ed25519PrivateKey.from_private_bytes(bytes(32))
-
-    @property
-    def public_key(self) -> bytes:
-        return self._key.public_key().public_bytes_raw()
-
-    def sign(self, message: bytes) -> bytes:
-        return self._key.sign(message)
 
 
 def smooth_picture(seed: int, size: int = SIZE) -> NDArray[np.uint8]:
@@ -87,4 +71,4 @@ def made_up_avatar() -> Avatar:
         width=SIZE,
         height=SIZE,
     )
-    return parse_avatar(sign_avatar(content, declaration, TestSigner()), now_unix_s=NOW_S)
+    return parse_avatar(sign_avatar(content, declaration, TEST_KEY), now_unix_s=NOW_S)

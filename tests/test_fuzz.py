@@ -6,7 +6,8 @@ import random
 import pytest
 
 from mien.bench.fuzz import fuzz
-from mien.bench.fuzz_targets import TARGETS, Broken, Target
+from mien.bench.fuzz_target import Broken, Target
+from mien.bench.fuzz_targets import TARGETS
 from mien.bench.mutations import mutate
 from mien.cli import main
 from mien.commands.bench import BENCHES, built
