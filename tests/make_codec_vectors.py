@@ -4,7 +4,6 @@ Vectors of a released version are kept for ever. All values are synthetic.
 """
 
 import json
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from mien.protocol.errors import WireError
 from mien.protocol.message import CoefficientMessage, Extension, nothing_repeated
 from mien.protocol.quantizer import MAX_VALUE
 from mien.protocol.repeats import Repeats
-from mien.protocol.stream import StreamHeader, TrackerId
 from mien.protocol.tables import Tables
+from tests.stream_samples import vector_stream_header
 
 OUTPUT = Path(__file__).parent / "vectors" / "coefficients-1.json"
 
@@ -169,15 +168,10 @@ def entry(name: str, data: bytes) -> dict[str, object]:
 def main() -> None:
     """Write the vectors."""
     tables = Tables.load()
-    header = StreamHeader(
-        stream=3, tracker=TrackerId.FACE_MESH, model_id=bytes(range(8)), tables_id=tables.tables_id,
-        avatar_id=bytes(range(8, 16)), tick_rate=Fraction(30000, 1001),
-        unit_px=Fraction(1601, 16), width=640, height=480, rest_pose=(1, -2, 300, 0, -32768, 32767),
-    )  # fmt: skip
     document = {
         "about": "canonical: an encoder writes exactly these bytes; damaged: every decoder says the same",
         "tables_id": tables.tables_id.hex(),
-        "stream_header": header.serialize().hex(),
+        "stream_header": vector_stream_header().serialize().hex(),
         "tick_sequences": tick_sequences(),
         "canonical": [entry(name, m.serialize()) for name, m in messages().items()],
         "damaged": [entry(name, data) for name, data in damaged().items()],

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.models.face_model import FaceModel
 from mien.protocol.codec import MessageEncoder
 from mien.protocol.log import EventKind, LogHeader, LogWriter, Origin, SourceFrame
 from mien.protocol.quantizer import Quality
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
-from mien.protocol.tables import Tables
+from mien.protocol.stream import StreamHeader
+from tests.log_samples import AVATAR_ID
+from tests.stream_samples import stream_header
 
 VECTOR = Path(__file__).parent / "vectors" / "log-1.mien"
-AVATAR_ID = bytes(range(32))
 
 
 def synthetic_state(tick: int) -> FaceState:
@@ -28,11 +27,7 @@ def synthetic_state(tick: int) -> FaceState:
 
 
 def make_stream() -> StreamHeader:
-    return StreamHeader(
-        stream=0,
-        tracker=TrackerId.FACE_LANDMARKER,
-        model_id=FaceModel.load().model_id,
-        tables_id=Tables.load().tables_id,
+    return stream_header(
         avatar_id=AVATAR_ID[:8],
         tick_rate=Fraction(25),
         unit_px=Fraction(1001, 16),

@@ -12,7 +12,6 @@ from mien.decoder.playout import Playout, Shown, Status
 from mien.protocol.codec import Batch
 from mien.protocol.repeats import Repeats
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
 
 TICK_US: Final = Fraction(1_000_000, 30)
 START_US: Final = 5_000_000_000  # the receiver's clock when the sender's tick 0 happens
@@ -21,21 +20,6 @@ MESSAGE_BYTES: Final = 130
 
 Sent = tuple[int, Batch]  # when it leaves, from tick 0 on
 Pictures = list[tuple[int, Shown]]
-
-
-def make_header(rate: Fraction = Fraction(30)) -> StreamHeader:
-    """A stream of nobody."""
-    return StreamHeader(
-        stream=0,
-        tracker=TrackerId.FACE_LANDMARKER,
-        model_id=b"modelmod",
-        tables_id=b"tablesta",
-        avatar_id=bytes(8),
-        tick_rate=rate,
-        unit_px=Fraction(60),
-        width=256,
-        height=256,
-    )
 
 
 def nodding(tick: int) -> FaceState:

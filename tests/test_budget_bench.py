@@ -13,11 +13,9 @@ from rich.console import Console
 
 from mien.bench.budget import BudgetRow, add_arguments, budget_table, report
 from mien.bench.payload_cost import REPEATS, CodedPart, mean_and_peak_kbps, message_bytes
-from mien.models.face_model import FaceModel
 from mien.protocol.quantizer import Quality
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
-from mien.protocol.tables import Tables
+from tests.stream_samples import stream_header
 
 ROW = BudgetRow(
     budget_kbps=20,
@@ -54,17 +52,7 @@ def test_rows_and_a_picture_are_written(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def moving_part(frames: int) -> CodedPart:
-    header = StreamHeader(
-        stream=0,
-        tracker=TrackerId.UNKNOWN,
-        model_id=FaceModel.load().model_id,
-        tables_id=Tables.load().tables_id,
-        avatar_id=bytes(8),
-        tick_rate=Fraction(30),
-        unit_px=Fraction(100),
-        width=640,
-        height=480,
-    )
+    header = stream_header(unit_px=Fraction(100), width=640, height=480)
     neutral = FaceState.neutral().coefficients()
     rng = np.random.default_rng(1)
     walk = np.cumsum(rng.normal(0, 0.02, (frames, len(neutral))), axis=0).astype(np.float32)

@@ -7,41 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from mien.models.face_model import FaceModel
 from mien.protocol.codec import MessageDecoder, MessageEncoder, frames_per_batch
 from mien.protocol.errors import WireError
 from mien.protocol.quantizer import SCALE, STEPS, Quality, to_steps
 from mien.protocol.residual_coder import encode_body
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
+from mien.protocol.stream import StreamHeader
 from mien.protocol.tables import Tables
+from tests.stream_samples import stream_header, table, walk
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "coefficients-1.json").read_text())
-
-
-def make_header(*, rate: Fraction = Fraction(30), rest: tuple[int, ...] = (0,) * 6) -> StreamHeader:
-    return StreamHeader(
-        stream=1,
-        tracker=TrackerId.FACE_LANDMARKER,
-        model_id=FaceModel.load().model_id,
-        tables_id=Tables.load().tables_id,
-        avatar_id=bytes(8),
-        tick_rate=rate,
-        unit_px=Fraction(100),
-        width=512,
-        height=512,
-        rest_pose=rest,
-    )
-
-
-def walk(frames: int, seed: int = 1) -> list[FaceState]:
-    """A smooth random motion."""
-    rng = np.random.default_rng(seed)
-    path = np.cumsum(rng.normal(0, 0.004, (frames, 36)), axis=0).astype(np.float32)
-    path[:, 4:6] += np.array([0.3, -0.8], np.float32)
-    return [FaceState.from_coefficients(row) for row in path]
 
 
 def encode(states: list[FaceState], header: StreamHeader, quality: Quality = Quality.NORMAL) -> list[bytes]:
@@ -50,13 +26,9 @@ def encode(states: list[FaceState], header: StreamHeader, quality: Quality = Qua
     return [m for m in [*found, encoder.flush()] if m is not None]
 
 
-def table(states: tuple[FaceState, ...] | list[FaceState]) -> NDArray[np.float32]:
-    return np.array([s.coefficients() for s in states])
-
-
 @pytest.mark.parametrize("quality", list(Quality))
 def test_error_is_bounded_and_does_not_drift(quality: Quality) -> None:
-    header = make_header(rest=(10, -20, 30, 0, 300, -800))
+    header = stream_header(rest_pose=(10, -20, 30, 0, 300, -800))
     states = walk(600)
     decoder = MessageDecoder(header)
     batches = [decoder.decode(m) for m in encode(states, header, quality)]
@@ -71,7 +43,7 @@ def test_error_is_bounded_and_does_not_drift(quality: Quality) -> None:
 
 def test_choosing_saves_bits_against_rounding() -> None:
     """At the same error: rounding with a coarser step must cost more."""
-    header = make_header()
+    header = stream_header()
     states = walk(300)
     chosen = sum(map(len, encode(states, header)))
     tables = Tables.load()
@@ -85,7 +57,7 @@ def test_choosing_saves_bits_against_rounding() -> None:
 
 
 def test_every_message_decodes_alone() -> None:
-    header = make_header()
+    header = stream_header()
     messages = encode(walk(60), header)
     in_order = [MessageDecoder(header).decode(m) for m in messages]
     decoder = MessageDecoder(header)
@@ -95,7 +67,7 @@ def test_every_message_decodes_alone() -> None:
 
 
 def test_untracked_frames_hold_and_cost_nothing() -> None:
-    header = make_header()
+    header = stream_header()
     states = walk(6)
     lost = [s if i < 2 else FaceState(s.pose, s.expression, tracked=False) for i, s in enumerate(states)]
     (message,) = encode(lost, header)
@@ -107,7 +79,7 @@ def test_untracked_frames_hold_and_cost_nothing() -> None:
 
 
 def test_ticks_go_on_beyond_sixteen_bits_in_any_order() -> None:
-    header = make_header()
+    header = stream_header()
     encoder, decoder = MessageEncoder(header, frames_per_message=1), MessageDecoder(header)
     rng = np.random.default_rng(0)
     for tick in (65530, 65533, 65536, 65532, 65600, 98000, 130000, 131071, 131073, 131072):
@@ -119,7 +91,7 @@ def test_ticks_go_on_beyond_sixteen_bits_in_any_order() -> None:
 
 @pytest.mark.parametrize("sequence", VECTORS["tick_sequences"])
 def test_tick_sequences_of_the_vectors(sequence: list[list[int]]) -> None:
-    header = make_header()
+    header = stream_header()
     decoder = MessageDecoder(header)
     for low, tick in sequence:
         message = MessageEncoder(header, frames_per_message=1).push(low, FaceState.neutral())
@@ -128,7 +100,7 @@ def test_tick_sequences_of_the_vectors(sequence: list[list[int]]) -> None:
 
 
 def test_first_message_of_a_stream_already_old() -> None:
-    encoder, decoder = MessageEncoder(make_header(), frames_per_message=1), MessageDecoder(make_header())
+    encoder, decoder = MessageEncoder(stream_header(), frames_per_message=1), MessageDecoder(stream_header())
     message = encoder.push(40000, FaceState.neutral())
     assert message is not None
     assert decoder.decode(message).first_tick == 40000
@@ -139,18 +111,18 @@ def test_first_message_of_a_stream_already_old() -> None:
 
 def test_batches_last_a_fifth_of_a_second() -> None:
     rates = {Fraction(30): 6, Fraction(30000, 1001): 6, Fraction(25): 5, Fraction(15): 3, Fraction(1): 1}
-    assert {rate: frames_per_batch(make_header(rate=rate)) for rate in rates} == rates
+    assert {rate: frames_per_batch(stream_header(tick_rate=rate)) for rate in rates} == rates
 
 
 def test_gaps_must_be_flushed() -> None:
-    encoder = MessageEncoder(make_header())
+    encoder = MessageEncoder(stream_header())
     encoder.push(0, FaceState.neutral())
     with pytest.raises(ValueError, match="flush before a gap"):
         encoder.push(2, FaceState.neutral())
 
 
 def test_values_far_outside_are_clamped_not_wrapped() -> None:
-    header = make_header()
+    header = stream_header()
     wild = FaceState.from_coefficients(np.full(36, 1e4, np.float32))
     (message,) = encode([wild], header)
     decoded = MessageDecoder(header).decode(message).states[0]
@@ -158,10 +130,10 @@ def test_values_far_outside_are_clamped_not_wrapped() -> None:
 
 
 def test_messages_of_other_streams_and_tables_are_refused() -> None:
-    header = make_header()
+    header = stream_header()
     (message,) = encode(walk(1), header)
     other = MessageDecoder(StreamHeader.parse(bytes([1, 2]) + header.serialize()[2:]))
-    with pytest.raises(WireError, match="stream 1, expected 2"):
+    with pytest.raises(WireError, match="stream 0, expected 2"):
         other.decode(message)
     alien = bytearray(header.serialize())
     alien[12] ^= 1

@@ -31,19 +31,9 @@ from mien.protocol.control import (
     proof_transcript,
 )
 from mien.protocol.errors import WireError
-from mien.protocol.stream import StreamHeader, TrackerId
+from tests.stream_samples import stream_header
 
-HEADER = StreamHeader(
-    stream=1,
-    tracker=TrackerId.FACE_LANDMARKER,
-    model_id=bytes(8),
-    tables_id=bytes(8),
-    avatar_id=bytes(8),
-    tick_rate=Fraction(30),
-    unit_px=Fraction(100),
-    width=640,
-    height=480,
-)
+HEADER = stream_header(stream=1, unit_px=Fraction(100), width=640, height=480)
 HELLO = Hello(1, "mien 0.1.0", bytes(range(32)), (0,), (0, 2, 3), (1,), (0,), 16_000)
 EXAMPLES: list[ControlMessage] = [
     HELLO,

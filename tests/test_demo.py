@@ -23,8 +23,7 @@ from mien.protocol.codec import MessageEncoder
 from mien.protocol.errors import MienError
 from mien.protocol.quantizer import Quality
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
-from mien.protocol.tables import Tables
+from tests.stream_samples import stream_header
 
 
 @pytest.fixture(scope="module")
@@ -141,22 +140,8 @@ def test_a_clip_can_be_too_short(frames: int) -> None:
         demo._split(Clip(frames))
 
 
-def stream() -> StreamHeader:
-    return StreamHeader(
-        stream=0,
-        tracker=TrackerId.UNKNOWN,
-        model_id=FaceModel.load().model_id,
-        tables_id=Tables.load().tables_id,
-        avatar_id=bytes(8),
-        tick_rate=Fraction(30),
-        unit_px=Fraction(100),
-        width=640,
-        height=480,
-    )
-
-
 def test_landmark_error_is_in_percent_of_the_pupils_distance() -> None:
-    header, model = stream(), FaceModel.load()
+    header, model = stream_header(unit_px=Fraction(100), width=640, height=480), FaceModel.load()
     rng = np.random.default_rng(3)
     encoder = MessageEncoder(header, quality=Quality.HIGH, frames_per_message=4)
     messages, truth = [], {}

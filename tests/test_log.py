@@ -10,6 +10,7 @@ import sys
 import zlib
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,16 +32,15 @@ from mien.protocol.log import (
     open_log,
 )
 from mien.protocol.log_records import MAX_PAYLOAD_BYTES, UnknownRecord, parse_record, serialize_record
-from mien.protocol.stream import StreamHeader, TrackerId
+from tests.log_samples import AVATAR_ID, log_header
+from tests.stream_samples import stream_header
 
 VECTORS = Path(__file__).parent / "vectors"
-AVATAR_ID = bytes(range(32))
 
 
-def make_header(*, writer: str = "0.1.0", created_unix_s: int | None = None) -> LogHeader:
-    stream = StreamHeader(
+def make_header(**changes: Any) -> LogHeader:
+    stream = stream_header(
         stream=3,
-        tracker=TrackerId.FACE_LANDMARKER,
         model_id=b"modelmod",
         tables_id=b"tablesta",
         avatar_id=AVATAR_ID[:8],
@@ -50,17 +50,12 @@ def make_header(*, writer: str = "0.1.0", created_unix_s: int | None = None) -> 
         height=480,
         rest_pose=(1, -2, 3, 0, 5, 6),
     )
-    return LogHeader(
-        stream=stream,
-        origin=Origin.SOURCE,
-        source_rate=Fraction(60000, 1001),
-        width=640,
-        height=480,
-        avatar_id=AVATAR_ID,
-        owner=b"o" * 32,
-        writer=writer,
-        created_unix_s=created_unix_s,
-    )
+    fields: dict[str, Any] = {
+        "avatar_id": AVATAR_ID,
+        "origin": Origin.SOURCE,
+        "source_rate": Fraction(60000, 1001),
+    }
+    return log_header(stream, **(fields | changes))
 
 
 RECORDS: list[Record] = [

@@ -8,7 +8,8 @@ import pytest
 from mien.decoder.recording import read_recording
 from mien.protocol.log import EventKind, EventRecord, RenderRecord, open_log
 from mien.protocol.quantizer import STEPS, Quality
-from tests.make_log_vector import AVATAR_ID, VECTOR, synthetic_state
+from tests.log_samples import AVATAR_ID
+from tests.make_log_vector import VECTOR, synthetic_state
 
 
 def test_header_and_records() -> None:

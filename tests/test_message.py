@@ -1,7 +1,6 @@
 """Coefficient messages and the stream header: vectors both ways, every truncation, any bytes."""
 
 import json
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from mien.protocol.errors import WireError
 from mien.protocol.message import FACE_KINDS, CoefficientMessage, Extension, message_kind
 from mien.protocol.quantizer import MAX_VALUE
 from mien.protocol.repeats import REPEAT_STRIDE, Repeats
-from mien.protocol.stream import StreamHeader, TrackerId
+from mien.protocol.stream import StreamHeader
 from mien.protocol.tables import Tables
+from tests.stream_samples import vector_stream_header
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "coefficients-1.json").read_text())
 
@@ -150,29 +150,14 @@ def test_what_cannot_be_said_is_refused_on_the_way_out() -> None:
         CoefficientMessage(0, 0, 1, values, (True, True), (Extension(1, bytes(254)),)).serialize()
 
 
-def header() -> StreamHeader:
-    return StreamHeader(
-        stream=3,
-        tracker=TrackerId.FACE_MESH,
-        model_id=bytes(range(8)),
-        tables_id=Tables.load().tables_id,
-        avatar_id=bytes(range(8, 16)),
-        tick_rate=Fraction(30000, 1001),
-        unit_px=Fraction(1601, 16),
-        width=640,
-        height=480,
-        rest_pose=(1, -2, 300, 0, -32768, 32767),
-    )
-
-
 def test_stream_header_vector() -> None:
     data = bytes.fromhex(VECTORS["stream_header"])
-    assert header().serialize() == data
-    assert StreamHeader.parse(data) == header()
+    assert vector_stream_header().serialize() == data
+    assert StreamHeader.parse(data) == vector_stream_header()
 
 
 def test_stream_header_truncations() -> None:
-    data = header().serialize()
+    data = vector_stream_header().serialize()
     for size in range(len(data)):
         with pytest.raises(WireError, match=f"is {size} bytes, expected 54"):
             StreamHeader.parse(data[:size])
@@ -180,7 +165,7 @@ def test_stream_header_truncations() -> None:
 
 @given(st.integers(0, 53), st.integers(0, 255))
 def test_stream_header_has_one_encoding(position: int, value: int) -> None:
-    data = bytearray(header().serialize())
+    data = bytearray(vector_stream_header().serialize())
     data[position] = value
     try:
         parsed = StreamHeader.parse(bytes(data))

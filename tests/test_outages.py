@@ -20,10 +20,10 @@ from tests.playout_samples import (
     largest_error,
     largest_step,
     made_up,
-    make_header,
     over,
     show,
 )
+from tests.stream_samples import stream_header
 
 BLINK = np.zeros(30, np.float32)
 BLINK[7] = 1.0  # a number that the sample face does not use
@@ -71,7 +71,7 @@ OUTAGES = {"cut": cut, "held back": held_back, "drained": drained, "disordered":
 
 
 def pictures_over(carrier: str, outage: str, seed: int, most_delay_us: int) -> tuple[Pictures, list[Sent]]:
-    playout = Playout(make_header(), PlayoutSettings(most_delay_us=most_delay_us), blink=BLINK)
+    playout = Playout(stream_header(), PlayoutSettings(most_delay_us=most_delay_us), blink=BLINK)
     arrivals = OUTAGES[outage](CARRIERS[carrier](), seed)
     pictures = [p for p in show(playout, arrivals, until_us=END_US - 1_000_000) if p[0] > 1_000_000]
     assert playout.counts.new_timelines == 0
@@ -106,7 +106,7 @@ def test_an_outage(carrier: str, outage: str, most_delay_us: int) -> None:
 def test_an_outage_is_no_frozen_picture() -> None:
     """The face comes to rest, and blinks."""
     arrivals = [s for s in over(batched(20), Profile(delay_us=30_000)) if s[0] < FROM_US]
-    pictures = show(Playout(make_header(), blink=BLINK), arrivals, until_us=END_US)
+    pictures = show(Playout(stream_header(), blink=BLINK), arrivals, until_us=END_US)
     gone = [(t, s) for t, s in pictures if t > FROM_US + 300_000]
     expression = np.array([s.state.expression for _, s in gone])
     assert abs(expression[0, 0]) > 0.05
@@ -125,7 +125,7 @@ def test_outages_again_and_again_do_not_poison_the_clock() -> None:
         return (second // 5 * 5 + 1) * 1_000_000 if second % 5 == 0 else left_us
 
     sent = [(choked(left), batch) for left, batch in carried([(40_000_000, 60_000)])]
-    playout = Playout(make_header(), PlayoutSettings(most_delay_us=450_000))
+    playout = Playout(stream_header(), PlayoutSettings(most_delay_us=450_000))
     pictures = show(playout, over(sent, Profile(delay_us=30_000)), until_us=39_000_000)
     calm = [age_us(p) for p in pictures if p[0] > 3_000_000 and p[0] // 1_000_000 % 5 == 4]
     assert np.median(calm) < 200_000

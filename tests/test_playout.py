@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,27 +12,14 @@ from mien.decoder.playout import MAX_TICKS, Playout, PlayoutSettings, Shown, Sta
 from mien.protocol.codec import Batch
 from mien.protocol.errors import WireError
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
+from tests.playout_samples import largest_step
+from tests.stream_samples import stream_header
 
 TICK_US = Fraction(1_000_000, 30)
 START_US = 5_000_000_000  # the receiver's clock when the sender's tick 0 happens
 PATH_US = 30_000
 AGE_US = PATH_US + 200_000 + 15_000  # path, batch, margin
 BLINK = np.full(30, 0.25, np.float32)
-
-
-def make_header(rate: Fraction = Fraction(30)) -> StreamHeader:
-    return StreamHeader(
-        stream=0,
-        tracker=TrackerId.FACE_LANDMARKER,
-        model_id=b"modelmod",
-        tables_id=b"tablesta",
-        avatar_id=bytes(8),
-        tick_rate=rate,
-        unit_px=Fraction(60),
-        width=256,
-        height=256,
-    )
 
 
 def ramp(tick: int, *, tracked: bool = True) -> FaceState:
@@ -85,14 +71,8 @@ def lag_us(time_us: int, shown: Shown) -> float:
     return float(time_us - shown.tick * TICK_US)
 
 
-def largest_step(pictures: list[tuple[int, Shown]]) -> float:
-    """The largest change of any coefficient from one picture to the next."""
-    values = np.array([s.state.coefficients() for _, s in pictures if s.status != Status.WAITING])
-    return float(np.abs(np.diff(values, axis=0)).max())
-
-
 def test_waits_then_plays_every_tick_at_a_constant_age() -> None:
-    pictures = play(Playout(make_header()), deliver(batches(20)), until_us=3_900_000)
+    pictures = play(Playout(stream_header()), deliver(batches(20)), until_us=3_900_000)
     assert pictures[0][1].status is Status.WAITING
     assert pictures[0][1].tick is None
     live = [(t, s) for t, s in pictures if s.tick is not None and s.tick > 0]
@@ -104,21 +84,21 @@ def test_waits_then_plays_every_tick_at_a_constant_age() -> None:
 
 
 def test_waits_in_the_rest_pose() -> None:
-    header = replace(make_header(), rest_pose=(100, 0, 0, -20, 0, 0))
+    header = stream_header(rest_pose=(100, 0, 0, -20, 0, 0))
     state = Playout(header).state_at(0).state
     assert state.pose.tolist() == pytest.approx([0.1, 0, 0, -0.02, 0, 0])
     assert not state.expression.any() and not state.tracked
 
 
 def test_interpolates_between_ticks() -> None:
-    pictures = play(Playout(make_header()), deliver(batches(20)), until_us=3_900_000, step_us=7_001)
+    pictures = play(Playout(stream_header()), deliver(batches(20)), until_us=3_900_000, step_us=7_001)
     for _, shown in pictures:
         if shown.status is Status.LIVE and shown.tick is not None and shown.tick >= 0:
             assert shown.state.pose[0] == pytest.approx(float(shown.tick) / 100, abs=1e-6)
 
 
 def test_first_picture_shows_the_first_frame_as_soon_as_it_is_there() -> None:
-    playout = Playout(make_header())
+    playout = Playout(stream_header())
     playout.push(make_batch(0), arrival_us=START_US + 200_000)
     shown = playout.state_at(START_US + 200_000)
     assert shown.status is Status.LIVE
@@ -127,7 +107,7 @@ def test_first_picture_shows_the_first_frame_as_soon_as_it_is_there() -> None:
 
 @pytest.mark.parametrize("rate", [Fraction(1), Fraction(15), Fraction(24000, 1001), Fraction(25)])
 def test_other_tick_rates(rate: Fraction) -> None:
-    playout = Playout(make_header(rate))
+    playout = Playout(stream_header(tick_rate=rate))
     for n in range(10):
         arrival_us = int((3 * n + 2) * 1_000_000 / rate)
         playout.push(make_batch(3 * n, 3), arrival_us=arrival_us)
@@ -141,7 +121,7 @@ def test_jitter_makes_it_wait_longer_and_is_invisible_then() -> None:
     for seed in range(4):
         jitter = random.Random(seed)
         shaken = deliver(batches(100), delay_us=lambda b, jitter=jitter: PATH_US + jitter.randrange(80_000))  # type: ignore[misc]
-        pictures = play(Playout(make_header()), shaken, until_us=19_900_000)
+        pictures = play(Playout(stream_header()), shaken, until_us=19_900_000)
         settled = [(t, s) for t, s in pictures if t > 3_000_000]
         assert {s.status for _, s in settled} == {Status.LIVE}
         assert max(lag_us(t, s) for t, s in settled) < AGE_US + 82_000
@@ -153,7 +133,7 @@ def test_it_waits_less_when_the_jitter_is_over_and_nobody_sees_it() -> None:
     calm = deliver(
         batches(150), delay_us=lambda b: PATH_US + (jitter.randrange(80_000) if b.first_tick < 300 else 0)
     )
-    pictures = play(Playout(make_header()), calm, until_us=29_900_000)
+    pictures = play(Playout(stream_header()), calm, until_us=29_900_000)
     ages = {t // 1_000_000: lag_us(t, s) for t, s in pictures if s.tick is not None}
     assert ages[9] > AGE_US + 45_000  # while it lasts, and for ten seconds more
     assert ages[19] > AGE_US + 45_000
@@ -167,7 +147,7 @@ def test_a_face_at_rest_lets_it_wait_less_at_once() -> None:
         batches(70, state=lambda tick: ramp(tick, tracked=not 345 < tick < 380)),
         delay_us=lambda b: PATH_US + (60_000 if b.first_tick in (24, 30, 36) else 0),
     )
-    pictures = play(Playout(make_header()), late, until_us=13_900_000)
+    pictures = play(Playout(stream_header()), late, until_us=13_900_000)
     ages = {t // 100_000: lag_us(t, s) for t, s in pictures if s.tick is not None}
     assert ages[113] > AGE_US + 40_000
     assert ages[120] == pytest.approx(AGE_US, abs=2)
@@ -176,7 +156,7 @@ def test_a_face_at_rest_lets_it_wait_less_at_once() -> None:
 def test_a_slow_first_batch_does_not_cost_age_for_ever() -> None:
     """The first message of a call often waits for something; the clock must get over it."""
     late = deliver(batches(50), delay_us=lambda b: PATH_US + (180_000 if b.first_tick == 0 else 0))
-    pictures = play(Playout(make_header()), late, until_us=9_900_000)
+    pictures = play(Playout(stream_header()), late, until_us=9_900_000)
     assert lag_us(*pictures[-1]) == pytest.approx(AGE_US, abs=2)
     assert max(lag_us(t, s) for t, s in pictures if t > 3_500_000) < AGE_US + 60_000
     assert largest_step(pictures) < 0.0056 * 1.11
@@ -184,7 +164,7 @@ def test_a_slow_first_batch_does_not_cost_age_for_ever() -> None:
 
 def test_one_late_batch_among_many_costs_its_own_frames_only() -> None:
     late = deliver(batches(100), delay_us=lambda b: PATH_US + (180_000 if b.first_tick == 300 else 0))
-    pictures = play(Playout(make_header()), late, until_us=19_900_000)
+    pictures = play(Playout(stream_header()), late, until_us=19_900_000)
     assert {s.status for t, s in pictures if t > 10_700_000} == {Status.LIVE}
     assert max(lag_us(t, s) for t, s in pictures if t > 10_700_000) == pytest.approx(AGE_US, abs=2)
 
@@ -196,7 +176,7 @@ def test_follows_a_clock_that_drifts(drift_ppm: int) -> None:
         (START_US + (a - START_US) * (1_000_000 + drift_ppm) // 1_000_000, b)
         for a, b in deliver(batches(600))
     ]
-    playout = Playout(make_header())
+    playout = Playout(stream_header())
     pictures = play(playout, drifting, until_us=119_000_000, step_us=33_333)
     assert {s.status for _, s in pictures} == {Status.WAITING, Status.LIVE}
     true_age = [
@@ -209,7 +189,7 @@ def test_follows_a_clock_that_drifts(drift_ppm: int) -> None:
 @pytest.mark.parametrize("most_delay_us", [450_000, 1_500_000])
 def test_a_longer_path_is_believed_from_its_second_batch_without_a_pop(most_delay_us: int) -> None:
     detour = deliver(batches(60), delay_us=lambda b: PATH_US + (250_000 if b.first_tick >= 120 else 0))
-    playout = Playout(make_header(), PlayoutSettings(most_delay_us=most_delay_us))
+    playout = Playout(stream_header(), PlayoutSettings(most_delay_us=most_delay_us))
     pictures = play(playout, detour, until_us=11_500_000)
     late = [s.status for t, s in pictures if t > 5_500_000]
     assert set(late) == {Status.LIVE}
@@ -219,7 +199,7 @@ def test_a_longer_path_is_believed_from_its_second_batch_without_a_pop(most_dela
 
 def test_lost_batch_is_bridged_and_called_concealed() -> None:
     lost = deliver(b for b in batches(20) if b.first_tick != 60)
-    pictures = play(Playout(make_header()), lost, until_us=3_900_000)
+    pictures = play(Playout(stream_header()), lost, until_us=3_900_000)
     over_the_gap = [s for _, s in pictures if s.tick is not None and 59 < s.tick < 66]
     assert over_the_gap and {s.status for s in over_the_gap} == {Status.CONCEALED}
     assert {s.status for _, s in pictures if s.tick is not None and 0 <= s.tick <= 59} == {Status.LIVE}
@@ -228,7 +208,7 @@ def test_lost_batch_is_bridged_and_called_concealed() -> None:
 
 
 def test_outage_holds_then_rests_then_blinks_and_says_so() -> None:
-    playout = Playout(make_header(), blink=BLINK)
+    playout = Playout(stream_header(), blink=BLINK)
     pictures = play(playout, deliver(batches(10)), until_us=20_000_000)
     end_us = 59 * TICK_US + AGE_US
     held = [s for t, s in pictures if end_us < t < end_us + 400_000]
@@ -247,7 +227,7 @@ def test_outage_holds_then_rests_then_blinks_and_says_so() -> None:
 
 def test_comes_back_within_one_message_without_a_pop() -> None:
     there = [b for b in batches(60) if not 60 <= b.first_tick < 180]
-    pictures = play(Playout(make_header()), deliver(there), until_us=11_500_000)
+    pictures = play(Playout(stream_header()), deliver(there), until_us=11_500_000)
     back_us = sent_us(make_batch(180)) - START_US + PATH_US
     states = [(t, s) for t, s in pictures if t > back_us]
     again = next(t for t, s in states if s.status is Status.LIVE)
@@ -264,7 +244,7 @@ def test_untracked_face_rests_and_is_named() -> None:
     def state(tick: int) -> FaceState:
         return ramp(min(tick, 30), tracked=not 30 < tick < 120) if tick < 120 else ramp(tick)
 
-    pictures = play(Playout(make_header()), deliver(batches(40, state=state)), until_us=7_500_000)
+    pictures = play(Playout(stream_header()), deliver(batches(40, state=state)), until_us=7_500_000)
     gone = [s for _, s in pictures if s.tick is not None and 31 <= s.tick < 120]
     assert {s.status for s in gone} == {Status.UNTRACKED}
     assert not any(s.state.tracked for s in gone)
@@ -277,12 +257,12 @@ def test_untracked_face_rests_and_is_named() -> None:
 def test_reordered_and_repeated_batches_change_nothing() -> None:
     order = random.Random(3)
     sent = batches(40)
-    plain = play(Playout(make_header()), deliver(sent), until_us=7_000_000)
+    plain = play(Playout(stream_header()), deliver(sent), until_us=7_000_000)
     twice: list[Delivery] = []
     for batch in sent:
         twice.append((sent_us(batch) + PATH_US, batch))
         twice.append((sent_us(batch) + PATH_US + order.randrange(250_000), batch))
-    playout = Playout(make_header())
+    playout = Playout(stream_header())
     doubled = play(playout, sorted(twice, key=lambda d: d[0]), until_us=7_000_000)
     assert [s.checksum() for _, s in doubled] == [s.checksum() for _, s in plain]
     copies = playout.counts.batches - sum(
@@ -294,7 +274,7 @@ def test_reordered_and_repeated_batches_change_nothing() -> None:
 
 def test_a_batch_that_comes_a_little_late_is_used_as_far_as_it_goes() -> None:
     delayed = deliver(batches(20), delay_us=lambda b: PATH_US + (190_000 if b.first_tick == 60 else 0))
-    playout = Playout(make_header())
+    playout = Playout(stream_header())
     pictures = play(playout, delayed, until_us=3_900_000)
     assert 3 <= playout.counts.late_ticks <= 5
     assert any(s.status is Status.CONCEALED for _, s in pictures)
@@ -303,7 +283,7 @@ def test_a_batch_that_comes_a_little_late_is_used_as_far_as_it_goes() -> None:
 
 
 def test_one_stray_batch_is_left_out() -> None:
-    playout = Playout(make_header())
+    playout = Playout(stream_header())
     deliveries = deliver(batches(20))
     deliveries.insert(10, (deliveries[9][0] + 1000, make_batch(40_000)))
     pictures = play(playout, deliveries, until_us=3_900_000)
@@ -316,7 +296,7 @@ def test_a_new_timeline_is_taken_up_from_its_second_batch() -> None:
     """The sender's machine slept for an hour of ticks."""
     jumped = [Batch(b.first_tick + 108_000, b.states) if b.first_tick >= 60 else b for b in batches(30)]
     arrivals = [(sent_us(b) + PATH_US, j) for b, j in zip(batches(30), jumped, strict=True)]
-    playout = Playout(make_header())
+    playout = Playout(stream_header())
     pictures = play(playout, arrivals, until_us=5_900_000)
     assert playout.counts.new_timelines == 1 and playout.counts.outliers == 1
     tick = pictures[-1][1].tick
@@ -333,7 +313,7 @@ def test_a_burst_after_an_outage_does_not_move_the_clock() -> None:
             PATH_US + max(0, START_US + 8_000_000 - sent_us(b) if 120 <= b.first_tick < 240 else 0)
         ),
     )
-    playout = Playout(make_header())
+    playout = Playout(stream_header())
     pictures = play(playout, queued, until_us=19_500_000)
     assert playout.counts.new_timelines == 0
     assert lag_us(*pictures[-1]) == pytest.approx(AGE_US, abs=2)
@@ -341,14 +321,14 @@ def test_a_burst_after_an_outage_does_not_move_the_clock() -> None:
 
 
 def test_time_that_goes_backwards_shows_the_same_picture() -> None:
-    playout = Playout(make_header())
+    playout = Playout(stream_header())
     playout.push(make_batch(0), arrival_us=START_US)
     later = playout.state_at(START_US + 100_000)
     assert playout.state_at(START_US) is later
 
 
 def test_memory_is_bounded_when_nobody_looks_and_when_the_sender_floods() -> None:
-    playout = Playout(make_header())
+    playout = Playout(stream_header())
     for arrival_us, batch in deliver(batches(500)):
         playout.push(batch, arrival_us=arrival_us)
     assert len(playout._ticks) == len(playout._states) == MAX_TICKS
@@ -371,7 +351,7 @@ def test_the_same_calls_give_the_same_states_to_the_bit() -> None:
             (b for b in batches(100) if network.random() > 0.2),
             delay_us=lambda b: PATH_US + int(network.expovariate(1 / 40_000)),
         )
-        playout = Playout(make_header(), blink=BLINK)
+        playout = Playout(stream_header(), blink=BLINK)
         return [s.checksum() for _, s in play(playout, rough, until_us=25_000_000)]
 
     assert run(7) == run(7)
@@ -386,7 +366,7 @@ def test_rough_networks_never_pop() -> None:
             (b for b in batches(150) if network.random() > 0.3),
             delay_us=lambda b, network=network: PATH_US + int(network.expovariate(1 / 60_000)),  # type: ignore[misc]
         )
-        pictures = play(Playout(make_header()), rough, until_us=31_000_000)
+        pictures = play(Playout(stream_header()), rough, until_us=31_000_000)
         assert largest_step(pictures) < 0.08
         assert len({s.status for _, s in pictures}) >= 3
 
@@ -429,7 +409,7 @@ def test_settings_of_version_1_are_read() -> None:
 
 def test_settings_of_zero_are_survived() -> None:
     settings = PlayoutSettings(*[0] * 12)
-    pictures = play(Playout(make_header(), settings), deliver(batches(5)), until_us=3_000_000)
+    pictures = play(Playout(stream_header(), settings), deliver(batches(5)), until_us=3_000_000)
     assert all(np.isfinite(s.state.coefficients()).all() for _, s in pictures)
 
 

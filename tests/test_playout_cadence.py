@@ -17,10 +17,10 @@ from tests.playout_samples import (
     carried,
     largest_step,
     made_up,
-    make_header,
     over,
     show,
 )
+from tests.stream_samples import stream_header
 
 CALM = Profile()
 WITH_VOICE = PlayoutSettings(most_delay_us=450_000)
@@ -40,7 +40,7 @@ def run(
     seed: int = 1,
 ) -> Pictures:
     """Play all but the last second, and leave the first two out."""
-    playout = Playout(make_header(), settings)
+    playout = Playout(stream_header(), settings)
     pictures = show(playout, over(sent, profile, seed=seed), until_us=round((seconds - 1) * 1e6))
     return [p for p in pictures if p[0] > 2_000_000]
 
@@ -120,7 +120,7 @@ def test_what_does_not_come_is_late_unless_something_was_lost_lately(
     lost: frozenset[int], status: Status
 ) -> None:
     sent = [s for number, s in enumerate(batched(1.6)) if number not in lost]
-    pictures = show(Playout(make_header()), sent, until_us=3_000_000)
+    pictures = show(Playout(stream_header()), sent, until_us=3_000_000)
     end_us = sent[-1][0] + 215_000
     assert {s.status for t, s in pictures if end_us < t < end_us + 130_000} == {status}
     assert {s.status for t, s in pictures if end_us + 160_000 < t} == {Status.CONCEALED}

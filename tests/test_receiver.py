@@ -3,7 +3,6 @@
 import io
 import random
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,47 +17,15 @@ from mien.protocol.errors import WireError
 from mien.protocol.log import (
     EventKind,
     EventRecord,
-    LogHeader,
     LogReader,
     LogWriter,
     MessageRecord,
-    Origin,
     RenderRecord,
 )
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
-from mien.protocol.tables import Tables
-
-AVATAR_ID = b"a" * 32
-
-
-def make_stream(stream: int = 0) -> StreamHeader:
-    return StreamHeader(
-        stream=stream,
-        tracker=TrackerId.FACE_LANDMARKER,
-        model_id=FaceModel.load().model_id,
-        tables_id=Tables.load().tables_id,
-        avatar_id=AVATAR_ID[:8],
-        tick_rate=Fraction(30),
-        unit_px=Fraction(60),
-        width=256,
-        height=256,
-    )
-
-
-def make_log(stream: StreamHeader) -> tuple[io.BytesIO, LogWriter]:
-    header = LogHeader(
-        stream=stream,
-        origin=Origin.RECEIVED,
-        source_rate=Fraction(30),
-        width=256,
-        height=256,
-        avatar_id=AVATAR_ID,
-        owner=b"o" * 32,
-        writer="0.1.0",
-    )
-    file = io.BytesIO()
-    return file, LogWriter(file, header)
+from mien.protocol.stream import StreamHeader
+from tests.log_samples import log_header, open_memory_log
+from tests.stream_samples import stream_header
 
 
 def messages(stream: StreamHeader, count: int, *, seed: int = 1) -> list[bytes]:
@@ -96,8 +63,8 @@ def replay(data: bytes) -> tuple[list[int], list[int | None]]:
 
 def test_a_rough_call_replays_to_the_same_states() -> None:
     network = random.Random(5)
-    stream = make_stream()
-    file, log = make_log(stream)
+    stream = stream_header()
+    file, log = open_memory_log(stream)
     receiver = Receiver(stream, settings=PlayoutSettings(margin_us=25_000), recorder=log, now_us=7)
     sent = [
         (200_000 * (n + 1) + int(network.expovariate(1 / 50_000)), m)
@@ -118,8 +85,8 @@ def test_a_rough_call_replays_to_the_same_states() -> None:
 
 
 def test_a_new_stream_is_followed_and_replayed() -> None:
-    first, second = make_stream(0), make_stream(1)
-    file, log = make_log(first)
+    first, second = stream_header(), stream_header(stream=1)
+    file, log = open_memory_log(first)
     receiver = Receiver(first, recorder=log)
     for n, message in enumerate(messages(first, 5)):
         receiver.on_message(message, 200_000 * n)
@@ -139,10 +106,10 @@ def test_a_new_stream_is_followed_and_replayed() -> None:
 
 
 def test_bad_messages_are_dropped_and_counted() -> None:
-    stream = make_stream()
+    stream = stream_header()
     receiver = Receiver(stream)
     good = messages(stream, 1)[0]
-    for bad in (b"", b"x", good[:3], bytes(2000), messages(make_stream(3), 1)[0]):
+    for bad in (b"", b"x", good[:3], bytes(2000), messages(stream_header(stream=3), 1)[0]):
         assert not receiver.on_message(bad, 0)
     assert receiver.on_message(good, 0)
     assert (receiver.counts.messages, receiver.counts.bad_messages) == (1, 5)
@@ -151,7 +118,7 @@ def test_bad_messages_are_dropped_and_counted() -> None:
 
 
 def test_another_model_or_other_tables_are_refused_and_the_stream_goes_on() -> None:
-    stream = make_stream()
+    stream = stream_header()
     receiver = Receiver(stream)
     for foreign in (replace(stream, model_id=bytes(8)), replace(stream, tables_id=bytes(8))):
         with pytest.raises(WireError, match="update"):
@@ -177,8 +144,8 @@ class FullDisk(io.BytesIO):
 
 
 def test_a_full_disk_ends_the_recording_and_not_the_call(caplog: pytest.LogCaptureFixture) -> None:
-    stream = make_stream()
-    header = make_log(stream)[1].header
+    stream = stream_header()
+    header = log_header(stream)
     log = LogWriter(FullDisk(4), header)
     receiver = Receiver(stream, recorder=log)
     for n, message in enumerate(messages(stream, 5)):
@@ -201,8 +168,8 @@ def test_shut_lids_shut_the_lids_and_little_else() -> None:
 
 
 def test_a_wait_for_the_voice_is_noted_and_replayed() -> None:
-    stream = make_stream()
-    file, log = make_log(stream)
+    stream = stream_header()
+    file, log = open_memory_log(stream)
     receiver = Receiver(stream, settings=PlayoutSettings(most_delay_us=450_000), recorder=log)
     shown = []
     for n, message in enumerate(messages(stream, 20)):

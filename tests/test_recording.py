@@ -8,25 +8,15 @@ import numpy as np
 import pytest
 
 from mien.decoder.recording import MAX_PAUSE_TICKS, Recording, Segment, Track, read_recording
-from mien.models.face_model import FaceModel
 from mien.protocol.codec import Batch, MessageEncoder
 from mien.protocol.errors import WireError
-from mien.protocol.log import EventKind, LogHeader, LogReader, LogWriter, Origin, SourceFrame
+from mien.protocol.log import EventKind, LogReader, LogWriter, Origin, SourceFrame
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
-from mien.protocol.tables import Tables
+from mien.protocol.stream import StreamHeader
+from tests.log_samples import open_memory_log
+from tests.stream_samples import stream_header
 
-STREAM = StreamHeader(
-    stream=0,
-    tracker=TrackerId.FACE_LANDMARKER,
-    model_id=FaceModel.load().model_id,
-    tables_id=Tables.load().tables_id,
-    avatar_id=b"a" * 8,
-    tick_rate=Fraction(25),
-    unit_px=Fraction(60),
-    width=256,
-    height=256,
-)
+STREAM = stream_header(tick_rate=Fraction(25))
 
 
 def state(value: float, *, tracked: bool = True) -> FaceState:
@@ -113,9 +103,7 @@ def test_without_source_times_ticks_are_frames_and_pauses_are_cut() -> None:
 
 
 def make_log() -> tuple[io.BytesIO, LogWriter]:
-    header = LogHeader(STREAM, Origin.SOURCE, Fraction(25), 256, 256, b"a" * 32, b"o" * 32, "0.1.0")
-    file = io.BytesIO()
-    return file, LogWriter(file, header)
+    return open_memory_log(STREAM, origin=Origin.SOURCE, source_rate=Fraction(25))
 
 
 def message(stream: StreamHeader, first: int, values: list[float]) -> bytes:

@@ -17,7 +17,7 @@ from mien.protocol.quantizer import STEPS, Quality, from_steps
 from mien.protocol.repeats import Repeats
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
-from tests.test_codec import make_header, table, walk
+from tests.stream_samples import stream_header, table, walk
 
 MESSAGE_US = 200_000
 BEFORE = Repeats(3)  # the message before, every second frame
@@ -48,7 +48,7 @@ def test_what_no_byte_can_say_is_refused(wrong: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("lag", [0, 4])
 def test_messages_repeat_what_was_sent_before(lag: int) -> None:
-    header = make_header(rest=(0, 0, 0, 0, 300, -800))
+    header = stream_header(rest_pose=(0, 0, 0, 0, 300, -800))
     states = walk(90)
     decoder = MessageDecoder(header)
     batches = [decoder.decode(m) for m in messages(states, header, repeats=Repeats(3, lag=lag))]
@@ -62,13 +62,13 @@ def test_messages_repeat_what_was_sent_before(lag: int) -> None:
 
 
 def test_repeats_cost_less_than_two_thirds_of_what_they_repeat() -> None:
-    header, states = make_header(), walk(300)
+    header, states = stream_header(), walk(300)
     plain = sum(map(len, messages(states, header, repeats=None)))
     assert plain < sum(map(len, messages(states, header))) < 1.65 * plain
 
 
 def test_nothing_is_repeated_across_a_gap_or_without_a_face() -> None:
-    header, states = make_header(), walk(6)
+    header, states = stream_header(), walk(6)
     encoder = MessageEncoder(header)
     encoder.repeats = BEFORE
     for tick, state in enumerate(states):
@@ -81,7 +81,7 @@ def test_nothing_is_repeated_across_a_gap_or_without_a_face() -> None:
 
 
 def test_quality_and_repeats_may_change_between_messages() -> None:
-    header, states = make_header(), walk(24)
+    header, states = stream_header(), walk(24)
     encoder = MessageEncoder(header)
     found = []
     for tick, state in enumerate(states):
@@ -115,7 +115,7 @@ def still(state: FaceState, count: int, *, seed: int = 0) -> list[FaceState]:
 
 
 def test_a_still_face_sends_keep_alives_and_is_shown_as_it_was() -> None:
-    header, moving = make_header(), walk(12)
+    header, moving = stream_header(), walk(12)
     states = moving + still(moving[-1], 300) + walk(12, seed=5)
     sent = messages(states, header, repeats=None)
     kinds = [message_kind(m) for m in sent]
@@ -131,7 +131,7 @@ def test_a_still_face_sends_keep_alives_and_is_shown_as_it_was() -> None:
 
 
 def test_a_face_that_moves_slowly_is_not_still_for_long() -> None:
-    header, start = make_header(), walk(1)[0].coefficients()
+    header, start = stream_header(), walk(1)[0].coefficients()
     drift = np.zeros(36, np.float32)
     drift[8] = 1
     states = [FaceState.from_coefficients(start + drift * np.float32(0.001 * t)) for t in range(300)]
@@ -144,7 +144,7 @@ def test_a_face_that_moves_slowly_is_not_still_for_long() -> None:
 
 
 def test_nobody_there_is_said_seldom() -> None:
-    header, seen = make_header(), walk(6)
+    header, seen = stream_header(), walk(6)
     gone = [FaceState(seen[-1].pose, seen[-1].expression, tracked=False)] * 300
     sent = messages(seen + gone + walk(6, seed=2), header, repeats=None)
     batches = [MessageDecoder(header).decode(m) for m in sent]
@@ -154,7 +154,7 @@ def test_nobody_there_is_said_seldom() -> None:
 
 
 def test_a_cut_message_holds_what_there_is() -> None:
-    encoder = MessageEncoder(make_header(), frames_per_message=16)
+    encoder = MessageEncoder(stream_header(), frames_per_message=16)
     for tick, state in enumerate(walk(3)):
         assert encoder.push(tick, state) is None
     data = encoder.flush()
@@ -179,7 +179,7 @@ def shown(
 
 def play_with_losses(repeats: Repeats | None) -> tuple[float, int]:
     """Return the largest mean error of an expression coefficient, and how many pictures were made up."""
-    header = make_header()
+    header = stream_header()
     states = [FaceState.from_coefficients(4 * s.coefficients()) for s in walk(120, seed=4)]
     decoder = MessageDecoder(header)
     sent = [decoder.decode(m) for m in messages(states, header, repeats=repeats)]
@@ -203,7 +203,7 @@ def test_a_lost_message_is_shown_from_the_next_ones_repeat() -> None:
 
 
 def test_full_frames_replace_their_repeat_when_they_come_late() -> None:
-    header, states = make_header(), walk(24)
+    header, states = stream_header(), walk(24)
     decoder = MessageDecoder(header)
     sent = [decoder.decode(m) for m in messages(states, header)]
     playout = Playout(header)

@@ -14,27 +14,17 @@ from mien.encoder.scene_privacy import ScenePrivacy
 from mien.models.face_model import FaceModel
 from mien.protocol.scene import ScenePacker
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
-from mien.protocol.tables import Tables
+from mien.protocol.stream import StreamHeader
 from tests.picture_fixtures import SIZE, UNIT_PX, made_up_avatar, state
 from tests.scene_samples import TICK_RATE, moving_frame
+from tests.stream_samples import stream_header
 
 HOURS = 1 << 20  # a tick that does not fit the message's field
 
 
 def header() -> StreamHeader:
-    avatar = made_up_avatar()
-    return StreamHeader(
-        stream=1,
-        tracker=TrackerId.FACE_LANDMARKER,
-        model_id=FaceModel.load().model_id,
-        tables_id=Tables.load().tables_id,
-        avatar_id=avatar.avatar_id[:8],
-        tick_rate=TICK_RATE,
-        unit_px=UNIT_PX,
-        width=SIZE,
-        height=SIZE,
-    )
+    avatar_id = made_up_avatar().avatar_id[:8]
+    return stream_header(stream=1, avatar_id=avatar_id, unit_px=UNIT_PX, width=SIZE, height=SIZE)
 
 
 def renderer() -> Renderer:

@@ -9,25 +9,9 @@ from numpy.typing import NDArray
 from mien.encoder.sender import MAX_FILL_TICKS, FaceSender
 from mien.encoder.tick_clock import TickClock, tick_rate_for
 from mien.encoder.tracker import Tracking
-from mien.models.face_model import FaceModel
 from mien.protocol.codec import MessageDecoder
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
-from mien.protocol.tables import Tables
-
-
-def make_header(rate: Fraction = Fraction(30)) -> StreamHeader:
-    return StreamHeader(
-        stream=2,
-        tracker=TrackerId.FACE_LANDMARKER,
-        model_id=FaceModel.load().model_id,
-        tables_id=Tables.load().tables_id,
-        avatar_id=bytes(8),
-        tick_rate=rate,
-        unit_px=Fraction(60),
-        width=256,
-        height=256,
-    )
+from tests.stream_samples import stream_header
 
 
 class FirstLandmarkFitter:
@@ -50,11 +34,11 @@ TWO = Tracking((np.zeros((478, 3), np.float32), np.zeros((478, 3), np.float32)))
 
 
 def make_sender(rate: Fraction = Fraction(30), *, source_rate: Fraction | None = None) -> FaceSender:
-    return FaceSender(make_header(rate), FirstLandmarkFitter(), source_rate=source_rate)
+    return FaceSender(stream_header(stream=2, tick_rate=rate), FirstLandmarkFitter(), source_rate=source_rate)
 
 
 def states_of(messages: list[bytes], rate: Fraction = Fraction(30)) -> dict[int, FaceState]:
-    decoder = MessageDecoder(make_header(rate))
+    decoder = MessageDecoder(stream_header(stream=2, tick_rate=rate))
     batches = [decoder.decode(m) for m in messages]
     return {b.first_tick + i: s for b in batches for i, s in enumerate(b.states)}
 

@@ -15,11 +15,11 @@ from tests.playout_samples import (
     batched,
     largest_step,
     made_up,
-    make_header,
     nodding,
     over,
     show,
 )
+from tests.stream_samples import stream_header
 
 STILL_FROM, STILL_TO = 90, 240  # ticks
 PATH = Profile(delay_us=30_000, jitter_us=5_000)
@@ -41,7 +41,7 @@ def with_rest(*, keep_alives: bool = True, tracked: bool = True) -> list[Sent]:
 
 
 def play(sent: list[Sent], *, seed: int = 1) -> Pictures:
-    pictures = show(Playout(make_header()), over(sent, PATH, seed=seed), until_us=15_000_000)
+    pictures = show(Playout(stream_header()), over(sent, PATH, seed=seed), until_us=15_000_000)
     return [p for p in pictures if p[0] > 1_000_000]
 
 
