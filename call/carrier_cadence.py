@@ -6,8 +6,13 @@ from typing import Final
 
 from mien.call.opus import RATE_HZ, SAMPLES_PER_MS
 
-VOICE_GAP: Final = 60 * SAMPLES_PER_MS  # samples; with packets of 40 ms it becomes 80, of 120 ms 120
-PAUSE_GAP: Final = 80 * SAMPLES_PER_MS
+# Samples. A message in each packet of 40 ms or more, in every other one of 20 ms: whoever pays for so many packets of
+# voice wants to be seen soon, too.
+VOICE_GAP: Final = 40 * SAMPLES_PER_MS
+PAUSE_GAP_MS: Final = 80
+QUICK_GAP_MS: Final = 40  # a plan of such messages
+QUICK_PAUSE_GAP_MS: Final = 60
+PAUSE_GAP: Final = PAUSE_GAP_MS * SAMPLES_PER_MS
 SILENCE_GAP: Final = 200 * SAMPLES_PER_MS
 LONG_PAUSE: Final = 2 * RATE_HZ  # a pause that lasts longer is silence
 RIDE_KBPS: Final = 3.2  # a lively face in messages of two frames; nine of ten clips take less
@@ -32,11 +37,20 @@ class Gaps:
     silence: int = SILENCE_GAP
 
     @classmethod
-    def of(cls, voice_ms: int, silence_ms: int) -> "Gaps":
-        """Return the gaps of a plan; a pause is never livelier than speech."""
-        voice, silence = voice_ms * SAMPLES_PER_MS, silence_ms * SAMPLES_PER_MS
-        pause = max(PAUSE_GAP, voice)
-        return cls(voice, pause, max(pause, silence))
+    def of(cls, voice_ms: int, silence_ms: int, packet_ms: int = 60) -> "Gaps":
+        """Return the gaps of a plan with such packets of voice; a pause is never livelier than speech."""
+        pause_ms = pause_gap_ms(voice_ms, packet_ms)
+        return cls(*(ms * SAMPLES_PER_MS for ms in (voice_ms, pause_ms, max(pause_ms, silence_ms))))
+
+
+def pause_gap_ms(voice_gap_ms: int, packet_ms: int) -> int:
+    """Return how far apart messages are in a pause, where they are so far apart in speech of such packets.
+
+    Each of them needs a packet of its own there, so they are fewer; but not where messages are quick, because if some
+    of them came later, all of them would be shown later.
+    """
+    quick = voice_gap_ms <= QUICK_GAP_MS
+    return max(voice_gap_ms, QUICK_PAUSE_GAP_MS // packet_ms * packet_ms if quick else PAUSE_GAP_MS)
 
 
 class CarrierCadence:

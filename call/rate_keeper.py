@@ -153,7 +153,8 @@ def _apply(call: CallState, now_us: int) -> None:
         if plan.voice is not None:
             line.pace(plan.voice.kbps, plan.voice.frame_ms)
         if plan.carrier is Carrier.AUDIO:
-            line.space(Gaps.of(plan.gap_ms, plan.silence_gap_ms))
+            packet_ms = plan.voice.frame_ms if plan.voice else call.settings.voice.frame_ms
+            line.space(Gaps.of(plan.gap_ms, plan.silence_gap_ms, packet_ms))
     change = PlanChange(call.course.since_connected(now_us) or 0.0, plan.text, plan.wire_kbps, reason.value)
     if not call.plans or call.plans[-1].plan != change.plan:
         call.plans.append(change)

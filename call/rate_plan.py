@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
+from mien.call.carrier_cadence import pause_gap_ms
 from mien.call.opus import FRAMES_MS, MAX_KBPS, MIN_KBPS, VoiceSettings
 from mien.call.redundancy import NO_REPEATS, Redundancy
 from mien.protocol.control import Carrier
@@ -29,7 +30,6 @@ STUN_KBPS: Final = 0.4  # everything fixed in the dearest 5 s
 REPORTS_KBPS: Final = 0.6  # and their SACKs
 RTCP_KBPS: Final = 0.4
 SCENE_FACTOR: Final = 1.3  # headers, and seconds that are dearer than others
-PAUSE_GAP_MS: Final = 80
 SILENCE_GAP_MS: Final = 200
 
 # Payload of a lively face (9 of 10 clips take less, in their dearest 5 s) at 30 ticks a second, by frames a message.
@@ -50,7 +50,7 @@ _POINTS_PER_SECOND: Final = -2.5  # of waiting for a message to be complete
 
 ALL_QUALITIES: Final = frozenset(Quality)
 CHANNEL_FRAMES: Final = (6, 8, 10, 13, 16)
-RIDE_GAPS_MS: Final = (60, 120, 240, 480)
+RIDE_GAPS_MS: Final = (40, 60, 120, 240, 480)
 VOICE_KBPS: Final = (6.0, 8.0, 10.0, 12.0, 16.0, 24.0)
 SILENCE_GAPS_MS: Final = (200, 320, 480)
 
@@ -218,7 +218,7 @@ def _plan(
         else:
             face_kbps = ride_kbps
             # A pause costs less than speech, but for the slowest voices.
-            least_kbps = fixed + messages(max(PAUSE_GAP_MS, gap_ms), MADE_PACKET_BYTES)
+            least_kbps = fixed + messages(pause_gap_ms(gap_ms, voice.frame_ms), MADE_PACKET_BYTES)
     return Plan(
         voice=voice,
         carrier=carrier,

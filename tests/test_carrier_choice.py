@@ -55,8 +55,8 @@ def rides_in_speech(frame_ms: int, seconds: int = 6) -> list[int]:
     return found
 
 
-def test_in_speech_messages_ride_60_to_80_ms_apart() -> None:
-    for frame_ms, gap_ms in ((20, 60), (40, 80), (60, 60), (120, 120)):
+def test_in_speech_messages_ride_in_every_packet_but_the_shortest() -> None:
+    for frame_ms, gap_ms in ((20, 40), (40, 40), (60, 60), (120, 120)):
         found = rides_in_speech(frame_ms)
         assert {b - a for a, b in pairwise(found)} == {gap_ms}
 
@@ -85,13 +85,17 @@ def test_muted_every_200_ms_from_the_start() -> None:
 def test_what_did_not_ride_may_ride_with_the_next_packet() -> None:
     cadence = CarrierCadence()
     cadence.note_carried(0)
-    assert not cadence.may_ride(40 * MS, Sound.SPEECH)
-    assert cadence.may_ride(60 * MS, Sound.SPEECH) and cadence.may_ride(80 * MS, Sound.SPEECH)
-    assert cadence.wait(50 * MS, Sound.SPEECH) == 10 * MS
+    assert not cadence.may_ride(20 * MS, Sound.SPEECH)
+    assert cadence.may_ride(40 * MS, Sound.SPEECH) and cadence.may_ride(60 * MS, Sound.SPEECH)
+    assert cadence.wait(30 * MS, Sound.SPEECH) == 10 * MS
 
 
 def test_gaps_of_a_plan() -> None:
-    assert Gaps.of(60, 200) == Gaps()
+    assert Gaps.of(60, 200) == Gaps(60 * MS, 80 * MS, 200 * MS)
+    assert Gaps.of(40, 200, 20) == Gaps(
+        40 * MS, 60 * MS, 200 * MS
+    )  # where all messages are quick, those of pauses are
+    assert Gaps.of(40, 200, 40) == Gaps(40 * MS, 40 * MS, 200 * MS)
     assert Gaps.of(240, 320) == Gaps(240 * MS, 240 * MS, 320 * MS)
     assert Gaps.of(240, 200).silence == 240 * MS  # never livelier than a pause
 

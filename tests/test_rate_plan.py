@@ -75,7 +75,7 @@ def test_a_budget_is_refused_where_the_model_says_more(situation: Situation, bud
         (16, "voice 8k/120 ms"),
         (20, "voice 12k/120 ms"),
         (26, "voice 12k/60 ms, face high every 60 ms"),
-        (40, "voice 16k/40 ms, face high every 80 ms"),
+        (40, "voice 16k/40 ms, face high every 40 ms"),
     ],
 )
 def test_what_a_talk_gets(budget: float, text: str) -> None:

@@ -92,7 +92,7 @@ def test_in_speech_messages_cost_not_one_packet(frame_ms: int) -> None:
     carrying = sent(speech(4.0), frame_ms, Faces())
     assert [position for position, _ in carrying] == [position for position, _ in plain]
     gaps = {b - a for a, b in pairwise(messages_at(carrying))}
-    assert gaps == {{20: 60, 40: 80, 60: 60, 120: 120}[frame_ms]}
+    assert gaps == {{20: 40, 40: 40, 60: 60, 120: 120}[frame_ms]}
     for (_, with_message), (_, without) in zip(carrying, plain, strict=True):
         taken = take(with_message)
         assert (taken.voice if taken else with_message) == without
