@@ -1,23 +1,39 @@
 """Draws a scene with OpenGL, off screen (EGL): a graphics card where there is one, else Mesa's llvmpipe."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 import moderngl
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.decoder.mesh import VERTEX_COUNT, mesh_triangles
-from mien.decoder.scene import MAX_REFERENCES, Drawing, Scene
+from mien.decoder.draw_groups import DrawGroups, Group, Need, plate_as_drawn
+from mien.decoder.mesh import mesh_triangles
+from mien.decoder.scene import Drawing, Scene
 
 SHADERS: Final = Path(__file__).with_name("shaders")
-MOVING_FLOATS: Final = 3 + 1 + MAX_REFERENCES  # position, cavity, weights
 DESKTOP_HEADER: Final = "#version 330\n"
+NEEDS: Final = tuple(Need)  # as the shader numbers them
 
 
-def shader_source(name: str) -> str:
-    """Return a shader file with the header of desktop GL (WebGL2 prepends its own)."""
-    return DESKTOP_HEADER + (SHADERS / name).read_text(encoding="utf-8")
+def shader_source(name: str, **defined: int) -> str:
+    """Return a shader file with the header of desktop GL (WebGL2 prepends its own), and what else is defined."""
+    defines = "".join(f"#define {word} {value}\n" for word, value in defined.items())
+    return DESKTOP_HEADER + defines + (SHADERS / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Brush:
+    """A program, and the buffer of corners that it draws."""
+
+    corners: moderngl.Buffer
+    array: moderngl.VertexArray
+
+    def paint(self, group: Group) -> None:
+        self.corners.write(group.corners)
+        self.array.render(moderngl.TRIANGLES, vertices=len(group.corners))
 
 
 class GlRenderer:
@@ -37,55 +53,69 @@ class GlRenderer:
     def _set_up(self) -> None:
         scene, context = self._scene, self._context
         self.device = str(context.info["GL_RENDERER"])
-        self._program = context.program(
-            vertex_shader=shader_source("warp.vert.glsl"), fragment_shader=shader_source("warp.frag.glsl")
-        )
         layers, height, width, _ = scene.textures.shape
         self._texture = context.texture_array(
             (width, height, layers), 4, scene.textures.tobytes(), alignment=1
         )
         self._texture.filter = (moderngl.LINEAR, moderngl.LINEAR)
         self._texture.repeat_x = self._texture.repeat_y = False
-        self._plate = context.texture((width, height), 4, scene.plate.tobytes(), alignment=1)
-        self._plate.filter = (moderngl.LINEAR, moderngl.LINEAR)
-        self._plate.repeat_x = self._plate.repeat_y = False
-        uv = np.zeros((VERTEX_COUNT, 2 * MAX_REFERENCES), np.float32)
-        uv[:, : 2 * layers] = scene.uv.reshape(VERTEX_COUNT, -1)
-        self._moving = context.buffer(reserve=VERTEX_COUNT * MOVING_FLOATS * 4, dynamic=True)
-        self._array = context.vertex_array(
-            self._program,
-            [
-                (self._moving, "3f 1f 4f 4f", "a_position", "a_cavity", "a_weight_0", "a_weight_1"),
-                (context.buffer(uv.tobytes()), "4f 4f 4f 4f", "a_uv_01", "a_uv_23", "a_uv_45", "a_uv_67"),
-            ],
-            index_buffer=context.buffer(mesh_triangles().all.tobytes()),
-            index_element_size=2,
-        )
         size = (scene.width, scene.height)
-        self._target = context.framebuffer([context.renderbuffer(size, 4)], context.depth_renderbuffer(size))
-        self._program["u_size"] = size
-        self._program["u_references"], self._program["u_plate"] = 0, 1
-        self._program["u_plate_scale"] = tuple(map(float, scene.plate_scale))
-        self._program["u_plate_offset"] = tuple(map(float, scene.plate_offset))
-        self._program["u_cavity"] = tuple(value / 255 for value in scene.cavity_rgb)
-        self._program["u_depth"] = 4 * scene.unit_px
+        plate = plate_as_drawn(scene)
+        self._plate = context.texture(size, 4, plate.tobytes(), alignment=1)
+        self._plate.filter = (moderngl.NEAREST, moderngl.NEAREST)
+        self._empty = context.framebuffer([self._plate], context.depth_renderbuffer(size))
+        self._empty.use()
+        self._empty.color_mask = (False, False, False, False)
+        self._empty.clear(depth=1.0)
+        self._target = context.framebuffer([context.texture(size, 4)], context.depth_renderbuffer(size))
+        self._pixels = np.empty((scene.height, scene.width, 4), np.uint8)
+        self._groups = DrawGroups(scene, plate)
+        self._brushes = {room: self._brush(*room) for room in self._groups.rooms}
+
+    def _brush(self, need: Need, room: int) -> _Brush:
+        scene, context = self._scene, self._context
+        defined = {"REFERENCES": room, "NEED": NEEDS.index(need)}
+        program = context.program(
+            vertex_shader=shader_source("warp.vert.glsl", **defined),
+            fragment_shader=shader_source("warp.frag.glsl", **defined),
+        )
+        values = {
+            "u_size": (scene.width, scene.height),
+            "u_depth": 4 * scene.unit_px,
+            "u_references": 0,
+            "u_plate": 1,
+            "u_cavity": tuple(value / 255 for value in scene.cavity_rgb),
+        }
+        for name, value in values.items():
+            if name in program:
+                program[name] = value
+        names = ["a_position", "a_cavity", *(f"a_source_{i}" for i in range(room))]
+        sizes = ["3f", "1f", *["4f"] * room]
+        known = [name in program for name in names]
+        layout = " ".join(size if k else f"{size[0]}x4" for size, k in zip(sizes, known, strict=True))
+        triangles = len(mesh_triangles().all)
+        corners = context.buffer(reserve=3 * triangles * (4 + 4 * room) * 4, dynamic=True)
+        array = context.vertex_array(
+            program, [(corners, layout, *(n for n, k in zip(names, known, strict=True) if k))]
+        )
+        brush = _Brush(corners, array)
+        # A driver finishes a program when it is first used: not in the middle of a call.
+        self._target.use()
+        brush.paint(Group(need, room, np.zeros((3, 4 + 4 * room), np.float32)))
+        return brush
 
     def draw(self, drawing: Drawing) -> NDArray[np.uint8]:
         """Return the picture, RGB uint8 [height, width, 3]."""
-        scene = self._scene
-        moving = np.zeros((VERTEX_COUNT, MOVING_FLOATS), np.float32)
-        moving[:, :3] = drawing.positions
-        moving[:, 3] = drawing.cavity
-        moving[:, 4 : 4 + drawing.weights.shape[1]] = drawing.weights
-        self._moving.write(moving.tobytes())
+        groups = self._groups.of(drawing)
+        self._context.copy_framebuffer(self._target, self._empty)
         self._target.use()
         self._context.enable_only(moderngl.DEPTH_TEST)
-        self._target.clear(0.0, 0.0, 0.0, 1.0, depth=1.0)
         self._texture.use(0)
         self._plate.use(1)
-        self._array.render(moderngl.TRIANGLES)
-        data = self._target.read(components=3, alignment=1)
-        return np.frombuffer(data, np.uint8).reshape(scene.height, scene.width, 3)
+        for group in groups:
+            self._brushes[group.need, group.room].paint(group)
+        self._target.read_into(self._pixels, components=4, alignment=1)
+        return np.asarray(cv2.cvtColor(self._pixels, cv2.COLOR_RGBA2RGB), np.uint8)
 
     def close(self) -> None:
         """Free the context and everything in it."""

@@ -1,15 +1,17 @@
-// Mixes the references by their weights (a reference of no weight is not sampled), and darkens an open mouth that
-// none of them shows. A reference's fourth channel says where the person is; elsewhere the plate shows as far as it is
-// trusted.
+// Mixes REFERENCES references by their weights. A reference's fourth channel says where the person is; elsewhere the
+// plate shows as far as it is trusted.
+//
+// NEED says what can happen in these triangles: 0: all of them is person; 1: the plate may show; 2: they may also lie
+// beyond a reference's border, or in an open mouth that none shows, which is darkened.
 
 uniform sampler2DArray u_references;
-uniform sampler2D u_plate;  // RGB, trust
-uniform vec2 u_plate_scale, u_plate_offset;  // from pixels of the drawn picture
-uniform vec3 u_cavity;  // sRGB, 0 to 1
+uniform sampler2D u_plate;  // RGB, trust: at the drawn size
+uniform vec3 u_cavity;      // sRGB, 0 to 1
 
+in vec4 v_source[REFERENCES];  // u, v, layer, weight
+#if NEED == 2
 in float v_cavity;
-in vec4 v_weight_0, v_weight_1;
-in vec4 v_uv_01, v_uv_23, v_uv_45, v_uv_67;
+#endif
 
 out vec4 f_colour;
 
@@ -21,8 +23,6 @@ vec2 within(vec2 uv) {
     vec2 under = max(-uv, 0.0), over = max(uv - 1.0, 0.0);
     return clamp(uv, 0.0, 1.0) + STRIP * under / (STRIP + under) - STRIP * over / (STRIP + over);
 }
-
-const float SOLID = 0.998;  // where so much is person, nothing shows through
 
 // A head is not continued beyond the border, only the background is; clothes are, at the bottom and low at the sides.
 const float EDGE = 0.01;  // of the picture
@@ -41,38 +41,41 @@ float within_reach(vec2 uv) {
     return max(1.0 - smoothstep(-EDGE, 0.0, max(out_by.x, out_by.y)), LITTLE);
 }
 
-// Sums over the references: weights, all that they show, the person in it, and of that what is not to be continued.
-float total = 0.0;
-vec3 whole = vec3(0.0);
-vec4 person = vec4(0.0), cut = vec4(0.0);
-
-void paint(float weight, vec2 uv, float layer) {
-    if (weight <= 0.0) return;
-    bool outside = uv != clamp(uv, 0.0, 1.0);
-    weight *= within_reach(uv);
-    total += weight;
-    vec4 texel = textureLod(u_references, vec3(outside ? within(uv) : uv, layer), 0.0);
-    vec4 there = weight * texel.a * vec4(texel.rgb, 1.0);
-    whole += weight * texel.rgb;
-    person += there;
-    if (outside) cut += beyond(uv) * there;
-}
-
 void main() {
-    paint(v_weight_0.x, v_uv_01.xy, 0.0);
-    paint(v_weight_0.y, v_uv_01.zw, 1.0);
-    paint(v_weight_0.z, v_uv_23.xy, 2.0);
-    paint(v_weight_0.w, v_uv_23.zw, 3.0);
-    paint(v_weight_1.x, v_uv_45.xy, 4.0);
-    paint(v_weight_1.y, v_uv_45.zw, 5.0);
-    paint(v_weight_1.z, v_uv_67.xy, 6.0);
-    paint(v_weight_1.w, v_uv_67.zw, 7.0);
-    total = max(total, 0.000001);
-    vec3 colour = whole / total;
-    if (person.a - cut.a < SOLID * total) {
-        vec4 plate = textureLod(u_plate, within(gl_FragCoord.xy * u_plate_scale + u_plate_offset), 0.0);
-        vec4 shown = mix(vec4(whole, total), person, plate.a) - cut;
-        colour = (shown.rgb + (total - shown.a) * plate.rgb) / total;
+#if NEED == 0 && REFERENCES == 1
+    f_colour = vec4(textureLod(u_references, v_source[0].xyz, 0.0).rgb, 1.0);
+#elif NEED == 0
+    vec3 colour = vec3(0.0);
+    for (int i = 0; i < REFERENCES; ++i)
+        colour += v_source[i].w * textureLod(u_references, v_source[i].xyz, 0.0).rgb;
+    f_colour = vec4(colour, 1.0);
+#else
+    // Sums over the references: all that they show and the weights, the person in it, and of that what is not to be
+    // continued.
+    vec4 whole = vec4(0.0);
+    vec4 person = vec4(0.0), cut = vec4(0.0);
+    for (int i = 0; i < REFERENCES; ++i) {
+        vec4 source = v_source[i];
+        float weight = source.w;
+#if NEED == 2
+        vec2 uv = source.xy;
+        weight *= within_reach(uv);
+        source.xy = within(uv);
+#endif
+        vec4 texel = textureLod(u_references, source.xyz, 0.0);
+        vec4 there = weight * texel.a * vec4(texel.rgb, 1.0);
+        whole += weight * vec4(texel.rgb, 1.0);
+        person += there;
+#if NEED == 2
+        cut += beyond(uv) * there;
+#endif
     }
-    f_colour = vec4(mix(colour, u_cavity, v_cavity), 1.0);
+    vec4 plate = texelFetch(u_plate, ivec2(gl_FragCoord.xy), 0);
+    vec4 shown = mix(whole, person, plate.a) - cut;
+    vec3 colour = (shown.rgb + (whole.a - shown.a) * plate.rgb) / max(whole.a, 0.000001);
+#if NEED == 2
+    colour = mix(colour, u_cavity, v_cavity);
+#endif
+    f_colour = vec4(colour, 1.0);
+#endif
 }
