@@ -34,6 +34,7 @@ REGION_WHOLE: Final = 0.1
 SKIN_SHAPE: Final = 0.15
 # A reference whose opening (mouth, eye) is narrower than the present one cannot show what is inside.
 LACK_PENALTY: Final = 1.0
+STRETCH: Final = 1.25  # so much wider it may be: what is inside is there, a little larger
 # What a place costs that a reference does not show, because it is turned away there.
 HIDDEN_PENALTY: Final = 6.0
 # The inside of the mouth is painted fully where references open less than the first share of the present gap, not
@@ -100,7 +101,7 @@ class Blender:
             top, bottom = opening
             now = shape[bottom, 1] - shape[top, 1]
             then = self.shapes[:, bottom, 1] - self.shapes[:, top, 1]
-            out = out + LACK_PENALTY * np.maximum(now - then, 0) ** 2
+            out = out + LACK_PENALTY * np.maximum(now - STRETCH * then, 0) ** 2
         return np.asarray(out / REGION_UNIT**2)
 
 

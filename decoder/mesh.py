@@ -32,10 +32,6 @@ VERTEX_COUNT: Final = MOUTH_END + 2 * LASHES
 IRIS_REACH: Final = 0.25
 # From the lids and corners, a share of the eye's opening and width.
 IRIS_MARGIN: Final = 0.04
-# The core lies this far from the rim towards the lip on the other side (half: in the middle).
-CORE_DEPTH: Final = 0.22
-# And the inside this far behind the lips, so that closed lips cover it.
-MOUTH_DEPTH: Final = 0.03
 SKIRT: Final = 2.0
 # What is left at least between the face oval and the rings, in inter-pupil distances.
 LEAST_GAP: Final = 0.06
@@ -155,7 +151,7 @@ def place_vertices(
 
     `vertices` [478, 3] in model space (expression included), `pose` [6], `rings` as in `mien.models.rings`,
     `offset` [anchors, 2] what is added to the anchors' places, `known` the range of poses that the
-    references span (see `ring_positions`).
+    references span (see `ring_positions`). The inside of the mouth is left at the lips: `mien.decoder.mouth` lays it.
     """
     scale = float(np.exp(pose[3]))
     out = np.full((VERTEX_COUNT, 3), RING_DEPTH * scale)
@@ -169,10 +165,7 @@ def place_vertices(
     anchors = in_order(face[list(FACE_OVAL), :2], ring_positions(rings, pose, known=known) + offset, scale)
     out[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT, :2] = anchors
     out[LANDMARK_COUNT + ANCHOR_COUNT : RINGS_END, :2] = skirt_around(anchors[-RAYS:])
-    lips = face[list(INNER_LIPS)]
-    opposite = np.roll(lips[::-1], 1, 0)  # the loop runs from corner to corner and back
-    out[MOUTH_RIM], out[MOUTH_CORE] = lips, lips + CORE_DEPTH * (opposite - lips)
-    out[MOUTH_RIM.start : MOUTH_END, 2] += MOUTH_DEPTH * scale
+    out[MOUTH_RIM] = out[MOUTH_CORE] = face[list(INNER_LIPS)]
     return out
 
 

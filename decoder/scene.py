@@ -22,9 +22,10 @@ from mien.decoder.mesh import (
     to_model_space,
     visibility,
 )
+from mien.decoder.mouth import MouthSheet, see_teeth
 from mien.decoder.plate import make_plate, with_head
 from mien.models.rings import ANCHOR_COUNT, RAYS, default_rings, ring_offset
-from mien.models.topology import load_topology
+from mien.models.topology import INNER_LIPS, load_topology
 from mien.protocol.state import LANDMARK_COUNT
 
 DEFAULT_CAVITY: Final = (58, 24, 24)  # sRGB, inside a mouth that no reference shows open
@@ -35,6 +36,7 @@ TEXTURE_SHARE: Final = 2.0
 # What was measured between the references' turns of the head is carried on beyond them by as much again, and this.
 KNOWN_MARGIN: Final = 0.1  # radians
 CAVITY_RIM: Final = 0.55  # how dark the mouth's rim is where its core is all dark
+LIPS: Final = list(INNER_LIPS)
 INNER_LIPS_MIDDLE: Final = (13, 14)
 # Shares of the picture beyond a reference's border at which a place begins to be cut off, and is for good.
 CUT_OFF: Final = (-0.02, 0.02)
@@ -130,6 +132,11 @@ class Scene:
                 for i, (o, r) in enumerate(zip(own, references, strict=True))
             ]
         )
+        scales = np.exp(poses[:, 3])
+        teeth = [see_teeth(r.rgb, r.landmarks[LIPS] * (r.rgb.shape[1] / framing.width)) for r in references]
+        self.mouth = MouthSheet.of(places[:, LIPS], scales.tolist(), teeth)
+        for i, one in enumerate(np.eye(len(references))):
+            places[i, MOUTH_RIM.start : MOUTH_END] = self.mouth.lay(places[i, LIPS], float(scales[i]), one)
         self.uv = np.stack([self.reference_uv(place) for place in places], 1)
         shapes = np.stack([r.shape for r in references])
         seen = visibility(places) * inside(self.uv, self.rings[-RAYS:, 3])
@@ -156,7 +163,10 @@ class Scene:
         astray = np.einsum(
             "vr,vrd->vd", weights[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT], self.offsets
         )
-        place = place_vertices(shape + kept, pose, self.rings, astray, known=self.known) * self.unit_px
+        place = place_vertices(shape + kept, pose, self.rings, astray, known=self.known)
+        inside_mouth = weights[MOUTH_CORE].mean(0).astype(np.float64)
+        place[MOUTH_RIM.start : MOUTH_END] = self.mouth.lay(place[LIPS], float(np.exp(pose[3])), inside_mouth)
+        place *= self.unit_px
         place[:, :2] += [self.width / 2, self.height / 2]
         cavity = np.zeros(VERTEX_COUNT, np.float32)
         lack = mouth_lack(float(mouth_gap(shape)), float(weights[MOUTH_CORE].mean(0) @ self.openings))
