@@ -1,0 +1,236 @@
+"""Trains the generator: `python -m mien.bench.generator_train SHARDS OUT --minutes N`.
+
+Seeded and resumable: a run goes on where the last one ended, with whatever shards are there now. OUT holds
+`state.pt` (weights, their moving average, optimiser), `losses.csv`, `losses.png` and `generator.onnx`.
+"""
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from mien.bench.generator_samples import FRAMES, TICKS, Batch, Clip, choose, load_clips, varied
+from mien.models.generator_loss import Parts, Weights, luma, picture_parts, restless_part, ssim
+from mien.models.generator_net import Generator, exported
+from mien.models.generator_painting import carried, composed, fields_of, input_of
+
+LEARNING_RATE: Final = 1.5e-3
+LAST_SHARE: Final = 0.05  # of the learning rate at the end of `decay_steps`
+AVERAGE: Final = 0.995
+MARGIN: Final = 8  # places at a piece's border that count for nothing
+MAX_NORM: Final = 1.0
+NOTE_EVERY: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to train."""
+
+    batch: int = 4
+    seed: int = 1
+    decay_steps: int = 2500
+    warm_up: int = 50
+    weights: Weights = field(default_factory=Weights)
+
+
+def loss_of(network: Callable[[Tensor], Tensor], batch: Batch, weights: Weights) -> Parts:
+    """Return what is wrong with what the network makes of pieces."""
+    corrections: list[Tensor] = []
+    for tick in range(TICKS):
+        before = None
+        if tick:
+            before = carried(corrections[-1].detach(), batch.before_motion[tick])
+        situation = batch.situation(tick, before)
+        if tick == 0:
+            with torch.no_grad():
+                corrections.append(fields_of(situation, network(input_of(situation))))
+        else:
+            corrections.append(fields_of(situation, network(input_of(situation))))
+    pictures = [painted(batch, corrections, frame) for frame in range(FRAMES)]
+    inner = slice(2 * MARGIN, -2 * MARGIN)
+    drawn = torch.stack(pictures)[..., inner, inner]
+    truth = batch.truth[..., inner, inner]
+    named = picture_parts(drawn.flatten(0, 1), truth.flatten(0, 1), weights)
+    named["restless"] = restless_part(drawn, truth, weights)
+    named |= small_parts(batch, corrections, weights)
+    return Parts(named)
+
+
+def painted(batch: Batch, corrections: list[Tensor], frame: int) -> Tensor:
+    """Return a frame between the last two corrections."""
+    share = batch.share[frame][:, None, None, None]
+    left = carried(corrections[-2], batch.to_left[frame])
+    right = carried(corrections[-1], batch.to_right[frame])
+    fields = (1 - share) * left + share * right
+    outside = batch.frame_outside[frame]
+    fields = torch.cat([fields[:, :2] * outside, fields[:, 2:5], fields[:, 5:6] * outside, fields[:, 6:]], 1)
+    return composed(batch.drawn[frame], fields)
+
+
+def small_parts(batch: Batch, corrections: list[Tensor], weights: Weights) -> dict[str, Tensor]:
+    """Return what is wrong with the fields themselves: the restored picture, and the flow."""
+    inner = slice(MARGIN, -MARGIN)
+    made = torch.cat(corrections[1:])[..., inner, inner]
+    truth = batch.truth_small[1:].flatten(0, 1)[..., inner, inner]
+    flow = batch.true_flow[1:].flatten(0, 1)[..., inner, inner]
+    outside = batch.outside[1:].flatten(0, 1)[..., inner, inner]
+    face = batch.face.repeat(TICKS - 1)[:, None, None, None]
+    known = torch.maximum(outside, face)
+    wrong = ((made[:, 6:9] - truth).abs() * known).mean() / 32
+    unlike = ((1 - ssim(luma(made[:, 6:9]), luma(truth))) * known[..., 5:-5, 5:-5]).mean()
+    apart = ((made[:, :2] - flow[:, :2]).abs().clamp(max=4) * flow[:, 2:3] * outside).mean()
+    return {"restored": weights.restored * (wrong + unlike), "flow": weights.flow * apart}
+
+
+class Trainer:
+    """A network in training, with all that is needed to go on later."""
+
+    def __init__(self, plan: Plan) -> None:
+        torch.manual_seed(plan.seed)
+        self.plan = plan
+        self.network = Generator()
+        self.average: nn.Module = deepcopy(self.network)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), LEARNING_RATE, weight_decay=1e-4)
+        self.step = 0
+
+    def take(self, batch: Batch) -> dict[str, float]:
+        """Learn from a batch; return the loss and its parts."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = LEARNING_RATE * self._pace()
+        self.optimiser.zero_grad()
+        parts = loss_of(self.network, batch, self.plan.weights)
+        parts.total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
+        self.optimiser.step()
+        self.step += 1
+        keep = min(AVERAGE, self.step / (self.step + 10))
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(now, 1 - keep)
+        return {"total": float(parts.total.detach())} | {k: float(v.detach()) for k, v in parts.named.items()}
+
+    def _pace(self) -> float:
+        done = min(1.0, self.step / self.plan.decay_steps)
+        falling = LAST_SHARE + (1 - LAST_SHARE) * 0.5 * (1 + float(np.cos(np.pi * done)))
+        return min(1.0, (self.step + 1) / self.plan.warm_up) * falling
+
+    def state(self) -> dict[str, object]:
+        """Return all of it, for `load`."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+
+    def load(self, path: Path) -> None:
+        """Go on from a state that was saved."""
+        state = torch.load(path, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
+
+
+def next_batch(clips: Mapping[str, Clip], plan: Plan, step: int) -> Batch:
+    """Return the batch of a step: the same for the same clips, seed and step."""
+    rng = np.random.default_rng([plan.seed, step])
+    names = sorted(clips)
+    chosen = rng.choice(len(names), plan.batch, replace=len(names) < plan.batch)
+    return Batch.of([varied(choose(clips[names[i]], rng), rng) for i in chosen])
+
+
+def main() -> int:
+    """Train for some minutes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("shards", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--batch", type=int, default=Plan.batch)
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--decay-steps", type=int, default=Plan.decay_steps)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(Plan(batch=options.batch, seed=options.seed, decay_steps=options.decay_steps))
+    state = options.out / "state.pt"
+    if state.exists():
+        trainer.load(state)
+    clips = load_clips(options.shards)
+    console = Console(stderr=True)
+    console.print(f"{len(clips)} shards, from step {trainer.step}")
+    train_for(60 * options.minutes, trainer, clips, options.out, console)
+    part = state.with_suffix(".part")
+    torch.save(trainer.state(), part)
+    part.replace(state)
+    (options.out / "generator.onnx").write_bytes(exported(trainer.average))
+    draw_losses(options.out / "losses.csv", options.out / "losses.png")
+    return 0
+
+
+def train_for(
+    seconds: float, trainer: Trainer, clips: Mapping[str, Clip], out: Path, console: Console
+) -> None:
+    """Train, and note the losses."""
+    end = time.monotonic() + seconds
+    columns = [TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()]
+    noted: list[dict[str, float]] = []
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("training", total=seconds)
+        while (left := end - time.monotonic()) > 0:
+            noted.append(trainer.take(next_batch(clips, trainer.plan, trainer.step)))
+            progress.update(task, completed=seconds - left)
+            if len(noted) == NOTE_EVERY:
+                note(out / "losses.csv", trainer.step, noted)
+                progress.update(
+                    task,
+                    description=f"step {trainer.step} loss {np.mean([n['total'] for n in noted]):.3f}",
+                )
+                noted.clear()
+
+
+def note(path: Path, step: int, losses: list[dict[str, float]]) -> None:
+    """Append the mean of some steps' losses."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", *losses[0]])
+        writer.writerow([step, *(round(float(np.mean([n[k] for n in losses])), 5) for k in losses[0])])
+
+
+def draw_losses(table: Path, picture: Path) -> None:
+    """Draw the curve of all steps so far, where matplotlib is there."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    if not table.exists():
+        return
+    with table.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name in [n for n in rows[0] if n != "step"]:
+        axes.plot([int(r["step"]) for r in rows], [float(r[name]) for r in rows], label=name)
+    axes.set(xlabel="step", ylabel="loss, weighed", yscale="log")
+    axes.legend(ncols=2, fontsize="small")
+    figure.savefig(picture)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

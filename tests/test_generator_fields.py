@@ -1,0 +1,108 @@
+"""Tests of what the generator is asked and answers."""
+
+import numpy as np
+import pytest
+
+from mien.models.generator_fields import (
+    FINE_PLANES,
+    INPUT_PLANES,
+    INPUTS,
+    MAX_LIGHT,
+    OUTPUT_PLANES,
+    RESTORED_LEVELS,
+    Situation,
+    corrected,
+    fields_of,
+    fits,
+    input_of,
+    refined,
+)
+
+
+def situation(*, width: int = 48, height: int = 32, face: bool = False, before: bool = False) -> Situation:
+    rng = np.random.default_rng(5)
+    angle = np.linspace(0, 2 * np.pi, 500)
+    positions = np.stack(
+        [width / 2 + 8 * np.cos(angle), height / 2 + 9 * np.sin(angle), 0 * angle], 1
+    ).astype(np.float32)
+    outside = np.ones((height, width, 1), np.float32)
+    outside[10:20, 20:30] = 0
+    base = rng.normal(0, 1, (height, width, 9)).astype(np.float32)
+    base[..., 5] = rng.uniform(0, 1, (height, width))
+    base[..., 6:] = rng.uniform(0, 255, (height, width, 3))
+    return Situation(
+        seen=rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
+        drawn=rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
+        base=base,
+        before=base[::-1].copy() if before else None,
+        outside=outside,
+        positions=positions,
+        face=face,
+    )
+
+
+def output(value: float, *, width: int = 48, height: int = 32) -> np.ndarray:
+    return np.full((1, OUTPUT_PLANES, height, width), value, np.float32)
+
+
+def test_planes() -> None:
+    assert sum(list(INPUTS.values())[:3]) == FINE_PLANES
+    planes = input_of(situation())
+    assert planes.shape == (1, INPUT_PLANES, 32, 48) and planes.dtype == np.float32
+    assert np.isfinite(planes).all() and np.abs(planes).max() < 8
+    assert planes[0, -2].max() == 0 and planes[0, -1].max() == 0  # nothing before, no face
+    assert input_of(situation(face=True, before=True))[0, -2:].min() == 1
+
+
+def test_the_one_before_is_seen() -> None:
+    plain, held = input_of(situation()), input_of(situation(before=True))
+    assert np.array_equal(plain[:, :6], held[:, :6])
+    assert not np.array_equal(plain[:, 6:9], held[:, 6:9])
+
+
+def test_zero_keeps_the_base() -> None:
+    s = situation()
+    fields = fields_of(s, output(0))
+    assert np.allclose(fields[..., :2], s.base[..., :2] * s.outside)
+    assert np.allclose(fields[..., 2:5], s.base[..., 2:5])
+    assert fields[..., 5].max() == 0
+    assert np.array_equal(fields[..., 6:], s.seen)
+
+
+def test_all_from_the_picture() -> None:
+    s = situation(face=True)
+    answer = output(0)
+    answer[:, 5] = 1
+    answer[:, :3] = 0.25
+    fields = fields_of(s, answer)
+    wanted = np.clip(s.seen + 0.25 * RESTORED_LEVELS, 0, 255)
+    near = np.abs(fields[..., 2:5]).max(2) < MAX_LIGHT  # where the light reaches
+    assert near.mean() > 0.3
+    assert np.allclose(corrected(s.drawn, fields)[near], wanted[near], atol=1e-3)
+
+
+def test_a_filled_face_gives_nothing() -> None:
+    s = situation(face=False)
+    fields = fields_of(s, output(1))
+    inside = s.outside[..., 0] == 0
+    assert np.allclose(fields[inside][:, :2], 0) and np.allclose(fields[inside][:, 5], 0)
+    assert np.allclose(fields[inside][:, 2:5], s.base[inside][:, 2:5])
+    shown = fields_of(situation(face=True), output(1))
+    assert not np.allclose(shown[inside][:, 2:5], s.base[inside][:, 2:5])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
+def test_any_answer_is_in_range(value: float) -> None:
+    fields = fields_of(situation(), output(value))
+    assert np.isfinite(fields).all()
+    assert np.abs(fields[..., :2]).max() < 12 and np.abs(fields[..., 2:5]).max() <= MAX_LIGHT
+    assert 0 <= fields[..., 5].min() and fields[..., 5].max() <= 1
+    assert 0 <= fields[..., 6:].min() and fields[..., 6:].max() <= 255
+
+
+def test_sizes() -> None:
+    assert fits(128, 128) and fits(168, 96) and not fits(100, 96) and not fits(8, 64)
+    with pytest.raises(ValueError, match="multiples of 8"):
+        input_of(situation(width=44))
+    with pytest.raises(ValueError, match="expected"):
+        refined(situation(), lambda x: x)
