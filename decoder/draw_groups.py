@@ -26,22 +26,34 @@ class Need(Enum):
 
 
 # A program for each of these; a triangle takes the first that has room for its references.
-ROOMS: Final = ((Need.SOLID, 1), (Need.SOLID, 2), (Need.SOLID, 3), (Need.SOLID, MAX_REFERENCES),
-                (Need.EDGE, 1), (Need.EDGE, 2), (Need.EDGE, 3),
-                (Need.ALL, 2), (Need.ALL, MAX_REFERENCES))  # fmt: skip
+ROOMS: Final = (
+    (Need.SOLID, 1), (Need.SOLID, 2), (Need.SOLID, 3), (Need.SOLID, MAX_REFERENCES),
+    (Need.EDGE, 1), (Need.EDGE, 2), (Need.EDGE, 3),
+    (Need.ALL, 2), (Need.ALL, MAX_REFERENCES),
+)  # fmt: skip
+NOT_DRAWN: Final = len(ROOMS)
 WHOLE: Final = 255
+CODE_BITS: Final = 4  # a reference's number in a corner's second word
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Group:
-    """Triangles that one draw call paints: float32 [3 n, 4 + 4 room], a row for each corner.
-
-    A row is the position (3), the cavity's share, then for each of `room` references u, v, its layer and weight.
-    """
+    """Triangles that one draw call paints: `count` from number `first` on, each of at most `room` references."""
 
     need: Need
     room: int
-    corners: NDArray[np.float32]
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """What is to be drawn. `corners` uint32 [n, 3, 2] has, for each corner of each triangle, the vertex' number and
+    those of the references that show: four bits each, the first in the lowest, then others as far as there is room.
+    """
+
+    corners: NDArray[np.uint32]
+    groups: tuple[Group, ...]
 
 
 class DrawGroups:
@@ -51,62 +63,66 @@ class DrawGroups:
         """`plate` uint8 [height, width, 4] is the scene's at the drawn size."""
         self._triangles = mesh_triangles().all.astype(np.intp)
         layers, height, width, _ = scene.textures.shape
-        self.rooms = tuple(dict.fromkeys((need, min(room, layers)) for need, room in ROOMS))
+        self.rooms = tuple((need, min(room, layers)) for need, room in ROOMS)
         uv = scene.uv[self._triangles]  # [t, 3, r, 2]
-        self._uv = np.ascontiguousarray(uv.transpose(0, 2, 1, 3))
         low, high = uv.min(1), uv.max(1)
         inside = ((low >= EDGE) & (high <= 1 - EDGE)).all(2)
-        low, high = mirrored(low, high)
-        size = np.array([width, height])
+        low, high = (edge * np.array([width, height]) for edge in mirrored(low, high))
         person = scene.textures[..., 3]
-        full = np.stack([Sums(person[i] < WHOLE).none_in(low[:, i] * size, high[:, i] * size)
-                         for i in range(layers)], 1)  # fmt: skip
-        none = np.stack([Sums(person[i] > 0).none_in(low[:, i] * size, high[:, i] * size)
-                         for i in range(layers)], 1)  # fmt: skip
-        self._inside, self._solid, self._empty = packed(inside), packed(full & inside), packed(none)
+        each = range(layers)
+        full = np.stack([Sums(person[i] < WHOLE).none_in(low[:, i], high[:, i]) for i in each], 1)
+        none = np.stack([Sums(person[i] > 0).none_in(low[:, i], high[:, i]) for i in each], 1)
+        # As bits, those references for which something is not so.
+        self._not_inside, self._not_solid, self._not_empty = (
+            packed(~inside),
+            packed(~(full & inside)),
+            packed(~none),
+        )
         self._size = np.array([scene.width, scene.height])
         self._trusted = Sums(plate[..., 3] < WHOLE)
-        self._order, self._count = orders(layers)
+        self._codes, count = reference_codes(layers)
+        self._room_of = {need: first_room(need, count) for need in Need}
 
-    def of(self, drawing: Drawing) -> list[Group]:
-        """Return what is to be drawn, in no order."""
-        triangles = self._triangles
-        shown = packed(drawing.weights > 0)[triangles]
-        used = shown[:, 0] | shown[:, 1] | shown[:, 2]
-        dark = (drawing.cavity > 0)[triangles].any(1)
-        count = self._count[used]
-        solid = ((used & ~self._solid) == 0) & ~dark
-        inside = ((used & ~self._inside) == 0) & ~dark
-        places = drawing.positions[triangles, :2]
-        low, high = places.min(1), places.max(1)
-        left = ((high > 0) & (low < self._size)).all(1)  # not out of the picture
-        background = left & ((used & ~self._empty) == 0) & ~dark
-        some = np.flatnonzero(background)
-        left[some[self._trusted.none_in(low[some], high[some])]] = False
-        out = []
-        for need, fits in ((Need.SOLID, solid), (Need.EDGE, inside), (Need.ALL, None)):
-            for room in (room for each, room in self.rooms if each is need):
-                chosen = left & (count <= room)
-                if fits is not None:
-                    chosen &= fits
-                left &= ~chosen
-                if (index := np.flatnonzero(chosen)).size:
-                    out.append(Group(need, room, self._corners(drawing, index, used[index], room)))
-        return out
+    def of(self, drawing: Drawing) -> Groups:
+        """Return what is to be drawn."""
+        a, b, c = self._triangles.T
+        shown = packed(drawing.weights > 0)
+        used = shown[a] | shown[b] | shown[c]
+        group = np.where(
+            used & self._not_solid, self._room_of[Need.EDGE][used], self._room_of[Need.SOLID][used]
+        )
+        special = np.flatnonzero(used & self._not_inside)
+        group[special] = self._room_of[Need.ALL][used[special]]
+        if drawing.cavity.any():
+            dark = drawing.cavity > 0
+            special = np.flatnonzero(dark[a] | dark[b] | dark[c])
+            group[special] = self._room_of[Need.ALL][used[special]]
+        places = np.ascontiguousarray(drawing.positions[:, :2])
+        corners = places[a], places[b], places[c]
+        low, high = (
+            np.minimum(np.minimum(*corners[:2]), corners[2]),
+            np.maximum(np.maximum(*corners[:2]), corners[2]),
+        )
+        group[((high <= 0) | (low >= self._size)).any(1)] = NOT_DRAWN
+        empty = np.flatnonzero((used & self._not_empty) == 0)
+        group[empty[self._trusted.none_in(low[empty], high[empty])]] = NOT_DRAWN
+        return self._collected(group, used)
 
-    def _corners(
-        self, drawing: Drawing, index: NDArray[np.intp], used: NDArray[np.uint8], room: int
-    ) -> NDArray[np.float32]:
-        references = self._order[used, :room]  # [n, room]: those of no weight last
-        vertices = self._triangles[index]
-        out = np.empty((len(index), 3, 4 + 4 * room), np.float32)
-        out[..., :3] = drawing.positions[vertices]
-        out[..., 3] = drawing.cavity[vertices]
-        each = out[..., 4:].reshape(len(index), 3, room, 4)
-        each[..., :2] = self._uv[index[:, None], references].transpose(0, 2, 1, 3)
-        each[..., 2] = references[:, None]
-        each[..., 3] = drawing.weights[vertices[:, :, None], references[:, None]]
-        return out.reshape(-1, 4 + 4 * room)
+    def _collected(self, group: NDArray[np.uint8], used: NDArray[np.uint8]) -> Groups:
+        ends = np.cumsum(np.bincount(group, minlength=NOT_DRAWN + 1))
+        order = np.argsort(group, kind="stable")[: ends[NOT_DRAWN - 1]]
+        corners = np.empty((len(order), 3, 2), np.uint32)
+        corners[..., 0] = self._triangles[order]
+        corners[..., 1] = self._codes[used[order], None]
+        firsts = [0, *ends.tolist()]
+        return Groups(
+            corners,
+            tuple(
+                Group(need, room, firsts[i], firsts[i + 1] - firsts[i])
+                for i, (need, room) in enumerate(self.rooms)
+                if firsts[i + 1] > firsts[i]
+            ),
+        )
 
 
 class Sums:
@@ -154,7 +170,16 @@ def packed(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.packbits(flags, axis=1, bitorder="little")[:, 0]
 
 
-def orders(layers: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return for each byte of flags: the references [256, layers], flagged ones first, and how many are flagged [256]."""
+def reference_codes(layers: int) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
+    """Return for each byte of flags: the references' numbers as a corner has them, flagged ones first, and how many."""
     flags = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")[:, :layers]
-    return np.argsort(1 - flags, axis=1, kind="stable").astype(np.uint8), flags.sum(1).astype(np.uint8)
+    order = np.argsort(1 - flags.astype(np.int8), axis=1, kind="stable").astype(np.uint32)
+    codes = (order << (CODE_BITS * np.arange(layers, dtype=np.uint32))).sum(1, dtype=np.uint32)
+    return codes, flags.sum(1, dtype=np.intp)
+
+
+def first_room(need: Need, count: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """Return the first of `ROOMS` with room for so many references [n] and at least this need."""
+    later = {Need.SOLID: [*Need], Need.EDGE: [Need.EDGE, Need.ALL], Need.ALL: [Need.ALL]}[need]
+    fits = np.array([[n in later and room >= c for n, room in ROOMS] for c in count.tolist()])
+    return np.asarray(fits.argmax(1), np.uint8)

@@ -1,6 +1,5 @@
 """Draws a scene with OpenGL, off screen (EGL): a graphics card where there is one, else Mesa's llvmpipe."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,8 +8,8 @@ import moderngl
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.decoder.draw_groups import DrawGroups, Group, Need, plate_as_drawn
-from mien.decoder.mesh import mesh_triangles
+from mien.decoder.draw_groups import DrawGroups, Need, plate_as_drawn
+from mien.decoder.mesh import VERTEX_COUNT, mesh_triangles
 from mien.decoder.scene import Drawing, Scene
 
 SHADERS: Final = Path(__file__).with_name("shaders")
@@ -22,18 +21,6 @@ def shader_source(name: str, **defined: int) -> str:
     """Return a shader file with the header of desktop GL (WebGL2 prepends its own), and what else is defined."""
     defines = "".join(f"#define {word} {value}\n" for word, value in defined.items())
     return DESKTOP_HEADER + defines + (SHADERS / name).read_text(encoding="utf-8")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Brush:
-    """A program, and the buffer of corners that it draws."""
-
-    corners: moderngl.Buffer
-    array: moderngl.VertexArray
-
-    def paint(self, group: Group) -> None:
-        self.corners.write(group.corners)
-        self.array.render(moderngl.TRIANGLES, vertices=len(group.corners))
 
 
 class GlRenderer:
@@ -69,10 +56,16 @@ class GlRenderer:
         self._empty.clear(depth=1.0)
         self._target = context.framebuffer([context.texture(size, 4)], context.depth_renderbuffer(size))
         self._pixels = np.empty((scene.height, scene.width, 4), np.uint8)
+        self._vertices = context.texture((VERTEX_COUNT, 1), 4, dtype="f4")
+        self._places = context.texture((layers, VERTEX_COUNT), 2, scene.uv.tobytes(), dtype="f4")
+        self._weights = context.texture((layers, VERTEX_COUNT), 1, dtype="f4")
+        for texture in (self._vertices, self._places, self._weights):
+            texture.filter = (moderngl.NEAREST, moderngl.NEAREST)
         self._groups = DrawGroups(scene, plate)
-        self._brushes = {room: self._brush(*room) for room in self._groups.rooms}
+        self._corners = context.buffer(reserve=len(mesh_triangles().all) * 3 * 2 * 4, dynamic=True)
+        self._brushes = {room: self._brush(*room) for room in dict.fromkeys(self._groups.rooms)}
 
-    def _brush(self, need: Need, room: int) -> _Brush:
+    def _brush(self, need: Need, room: int) -> moderngl.VertexArray:
         scene, context = self._scene, self._context
         defined = {"REFERENCES": room, "NEED": NEEDS.index(need)}
         program = context.program(
@@ -84,36 +77,35 @@ class GlRenderer:
             "u_depth": 4 * scene.unit_px,
             "u_references": 0,
             "u_plate": 1,
+            "u_vertices": 2,
+            "u_places": 3,
+            "u_weights": 4,
             "u_cavity": tuple(value / 255 for value in scene.cavity_rgb),
         }
         for name, value in values.items():
             if name in program:
                 program[name] = value
-        names = ["a_position", "a_cavity", *(f"a_source_{i}" for i in range(room))]
-        sizes = ["3f", "1f", *["4f"] * room]
-        known = [name in program for name in names]
-        layout = " ".join(size if k else f"{size[0]}x4" for size, k in zip(sizes, known, strict=True))
-        triangles = len(mesh_triangles().all)
-        corners = context.buffer(reserve=3 * triangles * (4 + 4 * room) * 4, dynamic=True)
-        array = context.vertex_array(
-            program, [(corners, layout, *(n for n, k in zip(names, known, strict=True) if k))]
-        )
-        brush = _Brush(corners, array)
+        array = context.vertex_array(program, [(self._corners, "1u4 1u4", "a_vertex", "a_references")])
         # A driver finishes a program when it is first used: not in the middle of a call.
         self._target.use()
-        brush.paint(Group(need, room, np.zeros((3, 4 + 4 * room), np.float32)))
-        return brush
+        array.render(moderngl.TRIANGLES, vertices=3)
+        return array
 
     def draw(self, drawing: Drawing) -> NDArray[np.uint8]:
         """Return the picture, RGB uint8 [height, width, 3]."""
-        groups = self._groups.of(drawing)
+        drawn = self._groups.of(drawing)
+        self._vertices.write(np.column_stack([drawing.positions, drawing.cavity]))
+        self._weights.write(np.ascontiguousarray(drawing.weights))
+        self._corners.write(drawn.corners)
         self._context.copy_framebuffer(self._target, self._empty)
         self._target.use()
         self._context.enable_only(moderngl.DEPTH_TEST)
         self._texture.use(0)
-        self._plate.use(1)
-        for group in groups:
-            self._brushes[group.need, group.room].paint(group)
+        for unit, texture in enumerate((self._plate, self._vertices, self._places, self._weights)):
+            texture.use(1 + unit)
+        for group in drawn.groups:
+            brush = self._brushes[group.need, group.room]
+            brush.render(moderngl.TRIANGLES, first=3 * group.first, vertices=3 * group.count)
         self._target.read_into(self._pixels, components=4, alignment=1)
         return np.asarray(cv2.cvtColor(self._pixels, cv2.COLOR_RGBA2RGB), np.uint8)
 

@@ -2,12 +2,21 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from mien.decoder.draw_groups import DrawGroups, Group, Need, Sums, mirrored, plate_as_drawn
-from mien.decoder.mesh import VERTEX_COUNT, mesh_triangles
+from mien.decoder.draw_groups import (
+    CODE_BITS,
+    DrawGroups,
+    Group,
+    Groups,
+    Need,
+    Sums,
+    mirrored,
+    plate_as_drawn,
+)
+from mien.decoder.mesh import MOUTH_CORE, mesh_triangles
 from mien.decoder.numpy_renderer import NumpyRenderer, visible_pixels
 from mien.decoder.renderer import Renderer
-from mien.decoder.scene import Drawing
 from mien.models.face_model import FaceModel
 from mien.protocol.avatar import Avatar
 from mien.protocol.state import FaceState
@@ -21,58 +30,51 @@ def twin_of(avatar: Avatar, width: int = SIZE, height: int = SIZE) -> Renderer:
     return Renderer(avatar, FaceModel.load(), width=width, height=height, backend="numpy")
 
 
-def groups_of(made: Renderer, shown: FaceState) -> list[Group]:
+def groups_of(made: Renderer, shown: FaceState) -> Groups:
     scene = made._scene
-    return DrawGroups(scene, plate_as_drawn(scene)).of(drawing_of(made, shown))
+    return DrawGroups(scene, plate_as_drawn(scene)).of(made.pose(shown))
 
 
-def drawing_of(made: Renderer, shown: FaceState) -> Drawing:
-    """Return a drawing in which no two vertices lie at the same place."""
-    drawing = made.pose(shown)
-    drawing.positions[:, 2] += np.float32(0.01) * np.arange(VERTEX_COUNT, dtype=np.float32)
-    return drawing
+def triangle_numbers(drawn: Groups, *needs: Need) -> list[int]:
+    """Return which triangles of the mesh are drawn (with one of these needs), by their corners."""
+    known = {
+        corners.tobytes(): number for number, corners in enumerate(mesh_triangles().all.astype(np.uint32))
+    }
+    rows = [
+        n for g in drawn.groups if not needs or g.need in needs for n in range(g.first, g.first + g.count)
+    ]
+    return [known[np.ascontiguousarray(drawn.corners[row, :, 0]).tobytes()] for row in rows]
 
 
-def triangle_numbers(made: Renderer, shown: FaceState, group: Group) -> list[int]:
-    """Return which triangles of the mesh a group holds, by their corners."""
-    corners = drawing_of(made, shown).positions[mesh_triangles().all.astype(int)]
-    known = {corner.tobytes(): number for number, corner in enumerate(corners)}
-    return [known[c.tobytes()] for c in np.ascontiguousarray(group.corners[:, :3]).reshape(-1, 3, 3)]
+def references(drawn: Groups, group: Group) -> NDArray[np.intp]:
+    """Return the references that a group's shader is told to sample, [triangles, room]."""
+    codes = drawn.corners[group.first : group.first + group.count, :, 1]
+    assert (codes == codes[:, :1]).all()
+    return np.asarray((codes[:, :1] >> (CODE_BITS * np.arange(group.room))) & 15, np.intp)
 
 
 @pytest.mark.parametrize("shown", STATES)
-def test_every_triangle_in_the_picture_is_in_one_group_with_all_its_weights(shown: FaceState) -> None:
+def test_every_triangle_in_the_picture_is_drawn_once_with_all_its_references(shown: FaceState) -> None:
     made = twin_of(made_up_avatar())  # without mattes: there is no plate to show instead
-    groups = groups_of(made, shown)
-    numbers = [n for group in groups for n in triangle_numbers(made, shown, group)]
-    assert len(numbers) == len(set(numbers))
-    seen = np.unique(visible_pixels(made.pose(shown).positions, SIZE, SIZE)[1])
-    assert set(seen.tolist()) <= set(numbers)
-    for group in groups:
-        sources = group.corners[:, 4:].reshape(len(group.corners), group.room, 4)
-        assert np.allclose(sources[..., 3].sum(1), 1, atol=1e-5)
-        assert all(len(set(layers)) == group.room for layers in sources[..., 2].tolist())
-
-
-def test_sources_say_where_a_corner_lies_in_a_reference() -> None:
-    made, shown = twin_of(made_up_avatar()), STATES[1]
-    triangles = mesh_triangles().all.astype(int)
-    for group in groups_of(made, shown):
-        vertices = triangles[triangle_numbers(made, shown, group)].reshape(-1)
-        sources = group.corners[:, 4:].reshape(len(group.corners), group.room, 4)
-        layers = sources[..., 2].astype(int)
-        assert np.array_equal(sources[..., :2], made._scene.uv[vertices[:, None], layers])
-        assert np.array_equal(sources[..., 3], made.pose(shown).weights[vertices[:, None], layers])
+    drawing, drawn = made.pose(shown), groups_of(made, shown)
+    numbers = triangle_numbers(drawn)
+    assert len(numbers) == len(set(numbers)) == len(drawn.corners)
+    assert set(visible_pixels(drawing.positions, SIZE, SIZE)[1].tolist()) <= set(numbers)
+    for group in drawn.groups:
+        which = references(drawn, group)
+        assert all(len(set(row)) == group.room for row in which.tolist())
+        vertices = drawn.corners[group.first : group.first + group.count, :, 0].astype(np.intp)
+        shares = drawing.weights[vertices[:, :, None], which[:, None]]
+        assert np.allclose(shares.sum(2), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("shown", STATES)
 def test_what_is_not_drawn_is_the_plate(shown: FaceState) -> None:
     made = twin_of(avatar_before(128))
     drawing = made.pose(shown)
-    groups = groups_of(made, shown)
-    drawn = {n for group in groups for n in triangle_numbers(made, shown, group)}
+    drawn = triangle_numbers(groups_of(made, shown))
     pixel, triangle, _ = visible_pixels(drawing.positions, SIZE, SIZE)
-    left_out = pixel[~np.isin(triangle, list(drawn))]
+    left_out = pixel[~np.isin(triangle, drawn)]
     assert len(left_out) > 0.05 * SIZE**2
     painted = NumpyRenderer(made._scene).draw(drawing).reshape(-1, 3)[left_out]
     plate = plate_as_drawn(made._scene).reshape(-1, 4)[left_out]
@@ -81,10 +83,9 @@ def test_what_is_not_drawn_is_the_plate(shown: FaceState) -> None:
 
 def test_solid_triangles_show_nothing_but_the_person() -> None:
     made, shown = twin_of(avatar_before(128)), state(yaw=0.1)
-    groups = groups_of(made, shown)
-    solid = [n for g in groups if g.need is Need.SOLID for n in triangle_numbers(made, shown, g)]
-    other = [n for g in groups if g.need is not Need.SOLID for n in triangle_numbers(made, shown, g)]
-    assert solid and other
+    drawn = groups_of(made, shown)
+    solid = triangle_numbers(drawn, Need.SOLID)
+    assert solid and triangle_numbers(drawn, Need.EDGE, Need.ALL)
     picture = made.render(shown).reshape(-1, 3).astype(int)
     pixel, triangle, _ = visible_pixels(made.pose(shown).positions, SIZE, SIZE)
     assert np.abs(picture[pixel[np.isin(triangle, solid)]] - (255, 0, 0)).max() < 25
@@ -93,10 +94,11 @@ def test_solid_triangles_show_nothing_but_the_person() -> None:
 def test_an_open_mouths_dark_goes_with_its_triangles() -> None:
     made = twin_of(made_up_avatar())
     drawing = made.pose(state())
-    drawing.cavity[:] = 0.5
-    groups = DrawGroups(made._scene, plate_as_drawn(made._scene)).of(drawing)
-    assert {group.need for group in groups} == {Need.ALL}
-    assert all((group.corners[:, 3] == 0.5).all() for group in groups)
+    core = mesh_triangles().all[:, 0] == MOUTH_CORE.start
+    drawing.cavity[MOUTH_CORE] = 0.5
+    drawn = DrawGroups(made._scene, plate_as_drawn(made._scene)).of(drawing)
+    assert core.any() and set(np.flatnonzero(core)) <= set(triangle_numbers(drawn, Need.ALL))
+    assert not set(np.flatnonzero(core)) & set(triangle_numbers(groups_of(made, state()), Need.ALL))
 
 
 def test_sums_find_any_marked_place_within_reach_of_a_rectangle() -> None:

@@ -8,7 +8,9 @@ uniform sampler2DArray u_references;
 uniform sampler2D u_plate;  // RGB, trust: at the drawn size
 uniform vec3 u_cavity;      // sRGB, 0 to 1
 
-in vec4 v_source[REFERENCES];  // u, v, layer, weight
+in vec2 v_place[REFERENCES];  // u, v
+in float v_weight[REFERENCES];
+flat in uint v_references;  // which they are, four bits each
 #if NEED == 2
 in float v_cavity;
 #endif
@@ -41,13 +43,17 @@ float within_reach(vec2 uv) {
     return max(1.0 - smoothstep(-EDGE, 0.0, max(out_by.x, out_by.y)), LITTLE);
 }
 
+vec4 sampled(int i, vec2 uv) {
+    return textureLod(u_references, vec3(uv, float((v_references >> uint(4 * i)) & 15u)), 0.0);
+}
+
 void main() {
 #if NEED == 0 && REFERENCES == 1
-    f_colour = vec4(textureLod(u_references, v_source[0].xyz, 0.0).rgb, 1.0);
+    f_colour = vec4(sampled(0, v_place[0]).rgb, 1.0);
 #elif NEED == 0
     vec3 colour = vec3(0.0);
     for (int i = 0; i < REFERENCES; ++i)
-        colour += v_source[i].w * textureLod(u_references, v_source[i].xyz, 0.0).rgb;
+        colour += v_weight[i] * sampled(i, v_place[i]).rgb;
     f_colour = vec4(colour, 1.0);
 #else
     // Sums over the references: all that they show and the weights, the person in it, and of that what is not to be
@@ -55,14 +61,14 @@ void main() {
     vec4 whole = vec4(0.0);
     vec4 person = vec4(0.0), cut = vec4(0.0);
     for (int i = 0; i < REFERENCES; ++i) {
-        vec4 source = v_source[i];
-        float weight = source.w;
+        vec2 uv = v_place[i];
+        float weight = v_weight[i];
 #if NEED == 2
-        vec2 uv = source.xy;
         weight *= within_reach(uv);
-        source.xy = within(uv);
+        vec4 texel = sampled(i, within(uv));
+#else
+        vec4 texel = sampled(i, uv);
 #endif
-        vec4 texel = textureLod(u_references, source.xyz, 0.0);
         vec4 there = weight * texel.a * vec4(texel.rgb, 1.0);
         whole += weight * vec4(texel.rgb, 1.0);
         person += there;
