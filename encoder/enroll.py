@@ -20,6 +20,7 @@ from mien.encoder.enrolment_guide import Guide
 from mien.encoder.layer_packing import LayerBudget, PackedReference, pack_avatar
 from mien.encoder.matte import Matter, open_matter
 from mien.encoder.occlusion import occlusion
+from mien.encoder.reference_depth import Fitted
 from mien.encoder.reference_selection import (
     coverage,
     face_features,
@@ -32,7 +33,7 @@ from mien.encoder.tracker import Tracker
 from mien.encoder.tracker_choice import open_tracker
 from mien.models.alignment import align
 from mien.models.face_model import FaceModel
-from mien.models.fit import Fitter, estimate_neutral, reference_scale
+from mien.models.fit import estimate_neutral, reference_scale
 from mien.models.topology import FACE_OVAL
 from mien.protocol.avatar import Avatar, Declaration, Signer, parse_avatar
 from mien.protocol.consent import DEFAULT_USES, Consent
@@ -333,15 +334,17 @@ def _make(
         count=settings.references,
         wanted=[entry for entry, index in enumerate(indices) if index in pinned],
     )
+    height, width = pictures[0].shape[:2]
+    fitted = Fitted(model, neutral, unit_px=float(unit_px) * scale, width=width, height=height)
+    deepened = [fitted.with_depth(landmarks[entry]) for entry in chosen]
     tell("cutting out the person", 0, 0)
-    shown, places = [pictures[entry] for entry in chosen], [landmarks[entry] for entry in chosen]
+    shown, places = [pictures[entry] for entry in chosen], [points for points, _ in deepened]
     mattes = matter.mattes(shown, places)
     packed = [PackedReference(*one) for one in zip(shown, places, mattes, strict=True)]
     code = measure_appearance(shown, places, mattes, [qualities[entry] for entry in chosen])
     tell("measuring how hair and shoulders follow", 0, 0)
-    height, width = pictures[0].shape[:2]
-    fitter = Fitter(model, neutral, unit_px=float(unit_px) * scale, width=width, height=height)
-    poses = np.stack([fitter.fit(points).pose for points in landmarks])
+    poses = np.stack([fitted.fit(points).pose for points in landmarks])
+    poses[chosen] = [state.pose for _, state in deepened]  # as the renderer will fit them
     rings = calibrate_rings(pictures, landmarks, poses, unit_px=float(unit_px) * scale, references=chosen)
     tell("packing", 0, 0)
     declaration = Declaration(
