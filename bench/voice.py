@@ -18,14 +18,14 @@ from mien.bench import voice_measures
 from mien.bench.plot_style import COLOURS, png, pyplot
 from mien.bench.provenance import provenance
 from mien.bench.report_page import ReportPage
-from mien.bench.synthetic_voice import NOISES, level, synthetic_voice
+from mien.bench.room_sound import NOISES, clear_voice, level
 from mien.bench.voice_measures import BLOCK
 from mien.call.audio_processing import why_no_processing
 from mien.call.sound_file import SoundFile
 from mien.protocol.errors import MienError
 
 EXAMPLE: Final = """examples:
-  mien bench voice                                  a synthetic voice
+  mien bench voice                                  the test voice
   mien bench voice --clips clips/ --out report/     the sound of every clip of a folder: tables, JSON lines, a page
   mien bench voice --only loss --seconds 10
 """
@@ -70,7 +70,7 @@ TABLES: Final[dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the bench's arguments."""
     parser.add_argument(
-        "--clips", type=Path, metavar="DIR", help="films or sounds with speech (default: a synthetic voice)"
+        "--clips", type=Path, metavar="DIR", help="films or sounds with speech (default: the test voice)"
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write voice.jsonl, voice.png and voice.html there"
@@ -141,7 +141,7 @@ def _kinds(wanted: Sequence[str], console: Console) -> list[str]:
 
 def _voices(folder: Path | None, seconds: float, console: Console) -> Iterator[tuple[str, NDArray[np.int16]]]:
     if folder is None:
-        yield "synthetic", synthetic_voice(seconds)
+        yield "test voice", clear_voice(seconds)
         return
     if not folder.is_dir():
         raise MienError(f"{folder} is no folder")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bench.intelligibility import extended_stoi
-from mien.bench.synthetic_voice import as_samples, echo_of, in_noise, level, with_pauses
+from mien.bench.room_sound import as_samples, echo_of, in_noise, level, with_pauses
 from mien.call.audio_processing import AudioProcessor
 from mien.call.libopus import has_repeat
 from mien.call.opus import FRAMES_MS, OpusDecoder, OpusEncoder, VoiceSettings, frame_samples

@@ -10,7 +10,7 @@ import pytest
 
 from mien.bench import voice, voice_measures
 from mien.bench.intelligibility import extended_stoi
-from mien.bench.synthetic_voice import NOISES, echo_of, in_noise, level, synthetic_voice, with_pauses
+from mien.bench.room_sound import NOISES, clear_voice, echo_of, in_noise, level, with_pauses
 from mien.bench.voice_measures import decode, encode, loss_rows, pause_rows, stoi_of
 from mien.call.audio_processing import why_no_processing
 from mien.call.opus import VoiceSettings
@@ -35,7 +35,7 @@ def options(*words: str) -> argparse.Namespace:
 
 
 def test_intelligibility_falls_with_noise() -> None:
-    said = synthetic_voice(3.0)
+    said = clear_voice(3.0)
     assert extended_stoi(said, said) == pytest.approx(1.0)
     scores = [extended_stoi(said, in_noise(said, "pink", snr)) for snr in (30, 10, 0, -20)]
     assert scores == sorted(scores, reverse=True)
@@ -47,7 +47,7 @@ def test_intelligibility_falls_with_noise() -> None:
 
 
 def test_pauses_do_not_count() -> None:
-    said = synthetic_voice(3.0)
+    said = clear_voice(3.0)
     heard = in_noise(said, "white", 10)
     half = len(said) // 2
     quiet = np.zeros(48_000, np.int16)
@@ -56,7 +56,7 @@ def test_pauses_do_not_count() -> None:
 
 
 def test_sounds() -> None:
-    said = synthetic_voice(2.0)
+    said = clear_voice(2.0)
     assert said.dtype == np.int16 and len(said) == 96_000 and 2000 < level(said) < 4000
     assert len(with_pauses(said, talk_s=1, pause_s=0.5)) == 3 * 48_000
     for kind in NOISES:
@@ -68,7 +68,7 @@ def test_sounds() -> None:
 
 
 def test_coding_and_delay() -> None:
-    said = synthetic_voice(3.0)
+    said = clear_voice(3.0)
     packets = encode(said, VoiceSettings(24, 20))
     clean, gaps = decode(packets), decode(packets, [i % 5 == 2 for i in range(len(packets))])
     assert len(clean) == len(gaps) == len(said)
@@ -76,13 +76,13 @@ def test_coding_and_delay() -> None:
 
 
 def test_losses_cost_and_repeats_help() -> None:
-    rows = {(r.kbps, r.frame_ms, r.loss): r for r in loss_rows("it", synthetic_voice(4.0))}
+    rows = {(r.kbps, r.frame_ms, r.loss): r for r in loss_rows("it", clear_voice(4.0))}
     assert rows[12, 60, 0.2].stoi < rows[12, 60, 0.05].stoi < rows[12, 60, 0.0].stoi
     assert rows[16, 60, 0.2].stoi_repeating > rows[16, 60, 0.2].stoi
 
 
 def test_pauses() -> None:
-    rows = list(pause_rows("it", synthetic_voice(5.0), ["white"]))
+    rows = list(pause_rows("it", clear_voice(5.0), ["white"]))
     assert max(r.pauses_sent for r in rows) < 0.1 and max(r.speech_cut for r in rows) < 0.05
 
 
@@ -119,7 +119,7 @@ def test_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(48_000)
-        file.writeframes(synthetic_voice(4.5).tobytes())
+        file.writeframes(clear_voice(4.5).tobytes())
     (tmp_path / "b.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:50_000])
     (tmp_path / "c.mp4").write_bytes(b"no film")
     assert voice.run(options("--clips", str(tmp_path), "--only", "pauses", "--noise", "white", "--json")) == 0

@@ -25,6 +25,7 @@ from mien.protocol.errors import MienError
 from mien.protocol.log import open_log
 from tests.avatar_samples import OTHER_KEY, TEST_KEY
 from tests.call_samples import PortraitSource, PortraitTracker, avatar_file
+from tests.event_loop import in_loop
 
 VIEW = ViewSettings(longest_px=64)
 
@@ -48,10 +49,6 @@ def person(seconds: float, **changes: Any) -> Participant:
         "signer": TEST_KEY,
     }
     return Participant(**(fields | changes))
-
-
-def in_loop(scenario: Callable[[], Coroutine[Any, Any, None]], *, limit_s: float = 30) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), limit_s))
 
 
 async def talk(one: CallSession, other: CallSession) -> tuple[CallStatistics, CallStatistics]:

@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-import wave
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,19 +21,8 @@ from mien.protocol.avatar import parse_avatar
 from mien.protocol.stream import StreamHeader
 from tests.avatar_samples import CREATED
 from tests.call_samples import PortraitSource, PortraitTracker, avatar_file
-
-
-def in_loop(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 15))
-
-
-def write_wav(path: Path, samples: np.ndarray[Any, Any], *, rate: int, channels: int = 1) -> Path:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return path
+from tests.event_loop import in_loop
+from tests.voice_samples import write_wav
 
 
 def test_voice_frames_come_in_time_and_stop_when_muted(tmp_path: Path) -> None:

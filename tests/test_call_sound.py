@@ -16,7 +16,8 @@ from mien.commands import call_sound
 from mien.commands.call_sound import Sound, open_sound
 from mien.encoder.capture import open_source
 from mien.protocol.errors import MienError
-from tests.test_sound import Device, clicks, devices, write_film, write_wav
+from tests.test_sound import Device, clicks, devices, write_film
+from tests.voice_samples import write_wav
 
 __all__ = ["devices"]  # a fixture
 

@@ -29,6 +29,7 @@ from mien.protocol.control import Carrier
 from mien.protocol.log import open_log
 from tests.avatar_samples import TEST_KEY
 from tests.call_samples import PortraitSource, PortraitTracker, avatar_file
+from tests.event_loop import in_loop
 from tests.voice_samples import speech
 
 
@@ -57,10 +58,6 @@ def settings(**changes: Any) -> CallSettings:
         "transfer_kbps": 1000,
     }
     return CallSettings(**(fields | changes))
-
-
-def in_loop(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 @pytest.mark.parametrize("wish", [None, *CarrierWish])
@@ -134,7 +131,7 @@ def test_while_both_speak_faces_cost_not_one_packet() -> None:
             assert theirs.received.messages > 4 and theirs.received.malformed == 0
             assert mine.received.audio_frames > 50
 
-    in_loop(scenario)
+    in_loop(scenario, limit_s=60)
     assert "carrier: your face rides in the packets of your voice" in told
 
 
@@ -160,7 +157,7 @@ def test_both_muted_faces_still_move_and_nothing_is_heard(tmp_path: Path) -> Non
         assert first.received.audio_frames == second.received.audio_frames == 0
         assert first.received.messages > 4 and second.received.messages > 4
 
-    in_loop(scenario)
+    in_loop(scenario, limit_s=60)
     with open_log(str(tmp_path / "talk.mien")) as reader:
         recording = read_recording(reader)
     assert recording.carriers[Carrier.AUDIO].messages > 4
@@ -174,7 +171,7 @@ def test_without_a_microphone_the_face_rides_all_the_same() -> None:
         first, second = await call_through(one, watcher, lambda: until(carried(watcher, "audio", 4)))
         assert first.sent.carrier == "audio" and second.received.audio_frames == 0
 
-    in_loop(scenario)
+    in_loop(scenario, limit_s=60)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +198,7 @@ def test_where_one_side_wants_none_of_it_the_data_channel_carries(
             assert figures.received.by_carrier["audio"].messages == 0
             assert Cause.AUDIO not in figures.wire.sent  # not even a try
 
-    in_loop(scenario)
+    in_loop(scenario, limit_s=60)
 
 
 def test_stripped_on_the_way_messages_take_the_data_channel_and_come_back(
@@ -238,7 +235,7 @@ def test_stripped_on_the_way_messages_take_the_data_channel_and_come_back(
         figures, _ = await call_through(one, other, script)
         assert figures.sent.carrier == "audio"
 
-    in_loop(scenario)
+    in_loop(scenario, limit_s=60)
     carriers = [text for text in told if text.startswith("carrier: ")]
     assert carriers[:3] == [
         "carrier: your face rides in the packets of your voice",

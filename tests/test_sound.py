@@ -1,8 +1,7 @@
 """Sound from files and devices: formats, where it begins beside its picture, and when which of it was made."""
 
 import asyncio
-import wave
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,19 +21,8 @@ from mien.call.sound_file import SoundFile
 from mien.call.voice_source import open_voice
 from mien.encoder.capture import Frame, open_source
 from mien.protocol.errors import MienError
-
-
-def in_loop(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 15))
-
-
-def write_wav(path: Path, samples: NDArray[np.int16], *, rate: int = RATE_HZ, channels: int = 1) -> Path:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return path
+from tests.event_loop import in_loop
+from tests.voice_samples import write_wav
 
 
 def clicks(seconds: float, *, every: float = 0.5, rate: int = RATE_HZ) -> NDArray[np.int16]:

@@ -4,7 +4,6 @@ import asyncio
 import io
 import re
 import wave
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,8 @@ from mien.models.fit import estimate_neutral, reference_scale
 from mien.protocol.avatar import MAX_FIRST_BYTES, AvatarContent, assemble, sign_avatar
 from tests.avatar_samples import TEST_KEY, own, portrait, reference
 from tests.call_samples import PortraitSource, PortraitTracker
+from tests.event_loop import in_loop
 from tests.voice_samples import RATE_HZ, speech
-
-
-def in_loop(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
 def settings(**changes: Any) -> CallSettings:

@@ -1,10 +1,8 @@
 """What leaves on the voice's line: packets of voice with messages in them, and packets made for messages alone."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
 
 import av
 import numpy as np
@@ -18,6 +16,7 @@ from mien.call.carrier_cadence import Gaps
 from mien.call.opus import FRAMES_MS, RATE_HZ, OpusDecoder, VoiceSettings, packet_samples
 from mien.call.opus_padding import MAX_CARRIER_BYTES, take
 from mien.call.voice_track import CodedVoiceTrack
+from tests.event_loop import in_loop
 from tests.voice_samples import speech
 
 MS = RATE_HZ // 1000
@@ -57,10 +56,6 @@ class Faces:
         self.asked += 1
         assert room_bytes > 600
         return None if self.still else self.asked.to_bytes(self.size, "big")
-
-
-def in_loop(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 def sent(

@@ -1,4 +1,4 @@
-"""Sound to measure with where no recording is at hand: a buzzing, hissing voice, rooms, noises. Seeded, nobody's."""
+"""What a microphone hears of a voice: at its level, with pauses, in noise, with an echo of the room. Seeded."""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,20 +7,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-RATE_HZ: Final = 48_000
+from mien.bench.speech_sound import speech
+from mien.call.opus import RATE_HZ
+
 LEVEL: Final = 2500.0  # root mean square of speech, of 16-bit samples: 22 dB below full scale
 
 Sound = NDArray[np.float64]
 
 
 @cache
-def synthetic_voice(seconds: float, *, seed: int = 3) -> NDArray[np.int16]:
-    """Return speech-like sound without pauses: int16 [48 000 seconds]."""
-    random = np.random.default_rng(seed)
-    pieces: list[Sound] = []
-    while sum(map(len, pieces)) < seconds * RATE_HZ:
-        pieces += [_vowel(random), _consonant(random)]
-    return as_samples(at_level(np.concatenate(pieces)[: round(seconds * RATE_HZ)], LEVEL))
+def clear_voice(seconds: float, *, seed: int = 3) -> NDArray[np.int16]:
+    """Return the test voice at the level of speech, without pauses: int16 [48 000 seconds]."""
+    return as_samples(at_level(speech(seconds, seed=seed, breath=0).astype(np.float64), LEVEL))
 
 
 def with_pauses(sound: NDArray[np.int16], *, talk_s: float = 2.4, pause_s: float = 2.4) -> NDArray[np.int16]:
@@ -44,7 +42,7 @@ def pink(count: int, random: np.random.Generator) -> Sound:
 
 def babble(count: int, random: np.random.Generator) -> Sound:
     """Return six voices at once, behind one another."""
-    voices = [synthetic_voice(4.0, seed=100 + voice).astype(np.float64) for voice in range(6)]
+    voices = [clear_voice(4.0, seed=100 + voice).astype(np.float64) for voice in range(6)]
     return np.asarray(
         np.sum([np.resize(np.roll(v, int(random.integers(len(v)))), count) for v in voices], axis=0)
     )
@@ -90,24 +88,3 @@ def echo_of(far: NDArray[np.int16], *, delay_ms: int, seed: int = 1) -> Sound:
     heard = np.roll(heard, delay_ms * 48)[: len(far)]
     heard[: delay_ms * 48] = 0
     return at_level(heard, level(far) / 4)
-
-
-def _vowel(random: np.random.Generator) -> Sound:
-    count = round(random.uniform(0.12, 0.25) * RATE_HZ)
-    pitch_hz = np.linspace(random.uniform(100, 160), random.uniform(90, 180), count)
-    phase = 2 * np.pi * np.cumsum(pitch_hz) / RATE_HZ
-    formants_hz = random.uniform((300, 900, 2300), (800, 2000, 3000))
-    sound = np.zeros(count)
-    for harmonic in range(1, 28):
-        distance = np.abs(harmonic * pitch_hz[:, None] - formants_hz) / 150
-        sound += (1 / (1 + distance**2)).sum(1) * np.sin(harmonic * phase)
-    return np.asarray(0.1 * sound * np.hanning(count) ** 0.4)
-
-
-def _consonant(random: np.random.Generator) -> Sound:
-    count = round(random.uniform(0.04, 0.09) * RATE_HZ)
-    low_hz = random.uniform(1500, 3000)
-    frequency = np.fft.rfftfreq(count, 1 / RATE_HZ)
-    band = 1 / (1 + (np.log2(np.maximum(frequency, 1) / (1.5 * low_hz)) / 0.6) ** 4)
-    hiss = np.fft.irfft(np.fft.rfft(random.normal(0, 0.25, count)) * band, count)
-    return np.asarray(hiss * np.hanning(count) ** 0.5)
