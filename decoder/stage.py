@@ -221,7 +221,7 @@ class Stage:
             plain, pictures[Layer.AVATAR] = self._faces(self._renderer, shown, known)
             # The last good picture: one of a face that was seen, on the rung that shows it. No camera is in it.
             if self._still is None or (shown.status is Status.LIVE and self._rung is Rung.AVATAR):
-                self._still = plain.copy()
+                self._still = plain  # nobody writes to what a renderer gave
             pictures[Layer.STILL] = self._still
         if video is not None:
             pictures[Layer.VIDEO] = video
