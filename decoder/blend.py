@@ -69,17 +69,30 @@ class Blender:
     turns: NDArray[np.float64]
     visibility: NDArray[np.float64]
     shares: NDArray[np.floating]
+    mirrored: NDArray[np.bool_]
 
-    def weights(self, shape: NDArray[np.floating], turn: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return float32 [v, r], rows summing to 1, for a present shape [478, 3] and rotation [3]."""
+    def weights(
+        self, shape: NDArray[np.floating], turn: NDArray[np.floating]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return two float32 [v, r], rows summing to 1, for a present shape [478, 3] and rotation [3].
+
+        The first says whose colours show, the second whose form: that of a mirrored face is not the person's.
+        """
         turned = self.turn_distance(turn)
+        turned[self.mirrored] = turned[~self.mirrored].min()
         regions = np.stack([self.region_distance(i, shape) for i in range(len(REGION_NAMES))])
         whole = regions.mean(0)
         skin = turned + SKIN_SHAPE * whole
         regions = regions + REGION_TURN * turned + REGION_WHOLE * whole
         skin[1:] += SECOND_BEST
         distance = self.shares @ regions + (1 - self.shares.sum(1, keepdims=True)) * skin
-        return soft_choice(distance + HIDDEN_PENALTY * (1 - self.visibility)).astype(np.float32)
+        distance += HIDDEN_PENALTY * (1 - self.visibility)
+        shown = soft_choice(distance).astype(np.float32)
+        if not self.mirrored.any():
+            return shown, shown
+        formed = np.zeros_like(shown)
+        formed[:, ~self.mirrored] = soft_choice(distance[:, ~self.mirrored])
+        return shown, formed
 
     def turn_distance(self, turn: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the squared distance [r] between head rotations, in `TURN_RAD`; roll counts little."""

@@ -3,8 +3,9 @@
 Vertices are numbered landmarks first, then `mien.models.rings` anchors, then the skirt: the border ring
 once more, so far from the picture's centre that no corner stays empty; last the inside of
 the mouth, which has vertices of its own, so that it can be darker than the lips: the inner lips once more
-(the rim) and a smaller loop within (the core); and in each eye a ring around the iris, so that the iris moves as
-a whole when the gaze does.
+(the rim) and a smaller loop within (the core); in each eye a ring around the iris, so that the iris moves as
+a whole when the gaze does; and the face oval once more, for the surround, since what a reference shows within the face
+it need not show beside it.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ MOUTH_RIM: Final = slice(RINGS_END, RINGS_END + RIM)
 MOUTH_CORE: Final = slice(RINGS_END + RIM, MOUTH_END)
 LASHES: Final = len(EYE_LOOPS[0])
 IRIS_RIMS: Final = tuple(slice(MOUTH_END + LASHES * eye, MOUTH_END + LASHES * (eye + 1)) for eye in (0, 1))
-VERTEX_COUNT: Final = MOUTH_END + 2 * LASHES
+OVAL_AGAIN: Final = slice(MOUTH_END + 2 * LASHES, MOUTH_END + 2 * LASHES + RAYS)
+VERTEX_COUNT: Final = OVAL_AGAIN.stop
 # An iris and a little of the white around it, as a share of the eye's width: so much moves as a whole.
 IRIS_REACH: Final = 0.25
 # From the lids and corners, a share of the eye's opening and width.
@@ -55,7 +57,7 @@ class MeshTriangles:
 @cache
 def mesh_triangles() -> MeshTriangles:
     """Return the triangles of the whole mesh."""
-    loops = [np.array(FACE_OVAL)]
+    loops = [np.arange(OVAL_AGAIN.start, OVAL_AGAIN.stop)]
     for ring in range(len(RING_FRACTIONS) + 1):
         loops.append(LANDMARK_COUNT + ring * RAYS + np.arange(RAYS))
     strips = []
@@ -162,6 +164,7 @@ def place_vertices(
         face[centre] = keep_inside(face[centre], opening)
         out[rim] = iris_rim(opening, face[centre], mirrored=eye == 1)
     out[:LANDMARK_COUNT] = face
+    out[OVAL_AGAIN] = face[list(FACE_OVAL)]
     anchors = in_order(face[list(FACE_OVAL), :2], ring_positions(rings, pose, known=known) + offset, scale)
     out[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT, :2] = anchors
     out[LANDMARK_COUNT + ANCHOR_COUNT : RINGS_END, :2] = skirt_around(anchors[-RAYS:])
@@ -237,6 +240,7 @@ def visibility(places: NDArray[np.float64]) -> NDArray[np.float64]:
             np.linalg.norm(normal[:LANDMARK_COUNT], axis=1), 1e-9
         )
         seen[:LANDMARK_COUNT, index] = ramp(facing, *GRAZING)
+    seen[OVAL_AGAIN] = seen[list(FACE_OVAL)]
     return seen
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from mien.decoder.framing import Framing
 from mien.decoder.numpy_renderer import NumpyRenderer
-from mien.decoder.scene import DEFAULT_CAVITY, MAX_REFERENCES, Drawing, ReferencePicture, Scene
+from mien.decoder.reference_picture import ReferencePicture
+from mien.decoder.scene import DEFAULT_CAVITY, MAX_REFERENCES, Drawing, Scene
 from mien.models.appearance_code import AppearanceCode, Region, to_srgb
 from mien.models.face_model import FaceModel
 from mien.models.fit import Fitter

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien.decoder.blend import Blender, mouth_lack
+from mien.decoder.far_side import far_side_seen, find_far_side
 from mien.decoder.framing import Framing, reframe
 from mien.decoder.mesh import (
     IRIS_RIMS,
@@ -24,6 +25,7 @@ from mien.decoder.mesh import (
 )
 from mien.decoder.mouth import MouthSheet, see_teeth
 from mien.decoder.plate import make_plate, with_head
+from mien.decoder.reference_picture import ReferencePicture
 from mien.models.rings import ANCHOR_COUNT, RAYS, default_rings, ring_offset
 from mien.models.topology import INNER_LIPS, load_topology
 from mien.protocol.state import LANDMARK_COUNT
@@ -46,23 +48,6 @@ MAX_TURN_RAD: Final = 1.4
 MAX_LOG_SCALE: Final = 1.5
 MAX_SHIFT: Final = 12.0
 SHAPE_REACH: Final = 4.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferencePicture:
-    """A decoded reference: RGB uint8 [h, w, 3] of the enrolment framing at any size, its landmarks and its fit.
-
-    `landmarks` [478, 3] are pixels of the enrolment framing, `pose` [6] their fitted pose there, `shape`
-    [478, 3] the model's own shape at the fitted expression, in model space, `slot` as in `Reference`, `matte`
-    uint8 of any size: 255 where the person is, or None where that is not known.
-    """
-
-    rgb: NDArray[np.uint8]
-    landmarks: NDArray[np.floating]
-    pose: NDArray[np.floating]
-    shape: NDArray[np.floating]
-    slot: int = 0
-    matte: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,33 +90,20 @@ class Scene:
         )  # fmt: skip
         zoom = max(width / stream.width, height / stream.height) / stream.fitted_into(framing)
         self.unit_px = framing.unit_px * zoom
-        pictures = lay_out([r.rgb for r in references], framing, zoom)
-        size = pictures.shape[2], pictures.shape[1]
-        plate = make_plate(pictures, [self.matte_of(r, size) for r in references])
-        self.textures = np.concatenate([pictures, plate.masks[..., None]], 3)  # RGB, where the person is
-        self.plate = np.concatenate([plate.rgb, plate.trust[..., None]], 2)
-        # Where a pixel of the drawn picture lies in the plate: uv = scale * pixel + offset.
-        across = np.array([framing.width, framing.height]) * zoom
-        self.plate_scale = np.asarray(1 / across, np.float32)
-        self.plate_offset = np.asarray(0.5 - np.array([width, height]) / 2 / across, np.float32)
-        own = [
-            to_model_space(
-                r.landmarks, r.pose, unit_px=framing.unit_px, width=framing.width, height=framing.height
-            )
-            for r in references
-        ]
-        self.residuals = np.stack([o - r.shape for o, r in zip(own, references, strict=True)])
         poses = np.stack([r.pose for r in references])
         # Only turns: shoulders really go along when the whole person moves.
         margin = np.where(np.arange(6) < 3, KNOWN_MARGIN + np.ptp(poses, axis=0), np.inf)
         self.known = poses.min(0) - margin, poses.max(0) + margin
+        places = np.stack([self.places_of(r) for r in references])
+        if len(references) < MAX_REFERENCES:
+            found = find_far_side(references, visibility(places), framing)
+            if found is not None:
+                references = [*references, found]
+                places = np.concatenate([places, self.places_of(found)[None]])
+                poses = np.concatenate([poses, found.pose[None]])
+        self._lay_out_pictures(references, zoom)
+        self.residuals = np.stack([self.own_shape(r) - r.shape for r in references])
         self.offsets = np.stack([ring_offset(self.rings, r.slot) for r in references], 1)  # [anchors, r, 2]
-        places = np.stack(
-            [
-                place_vertices(o, r.pose, self.rings, self.offsets[:, i], known=self.known)
-                for i, (o, r) in enumerate(zip(own, references, strict=True))
-            ]
-        )
         scales = np.exp(poses[:, 3])
         teeth = [see_teeth(r.rgb, r.landmarks[LIPS] * (r.rgb.shape[1] / framing.width)) for r in references]
         self.mouth = MouthSheet.of(places[:, LIPS], scales.tolist(), teeth)
@@ -140,8 +112,44 @@ class Scene:
         self.uv = np.stack([self.reference_uv(place) for place in places], 1)
         shapes = np.stack([r.shape for r in references])
         seen = visibility(places) * inside(self.uv, self.rings[-RAYS:, 3])
-        self.blender = Blender(shapes, poses[:, :3], seen, region_shares())
+        borrowed = np.array([r.mirrored for r in references])
+        for i in np.flatnonzero(borrowed).tolist():
+            seen[:, i] = far_side_seen(seen[:, i])
+        self.blender = Blender(shapes, poses[:, :3], seen, region_shares(), borrowed)
         self.openings = mouth_gap(shapes)
+
+    def _lay_out_pictures(self, references: Sequence[ReferencePicture], zoom: float) -> None:
+        """Make the textures of all references and the plate behind them, which no mirrored one shows."""
+        pictures = lay_out([r.rgb for r in references], self.framing, zoom)
+        size = pictures.shape[2], pictures.shape[1]
+        real = [i for i, r in enumerate(references) if not r.mirrored]
+        plate = make_plate(pictures[real], [self.matte_of(references[i], size) for i in real])
+        masks = np.zeros(pictures.shape[:3], np.uint8)
+        masks[real] = plate.masks
+        if plate.masks.any():  # of a mirrored one only the face is shown
+            masks[[i for i, r in enumerate(references) if r.mirrored]] = 255
+        self.textures = np.concatenate([pictures, masks[..., None]], 3)  # RGB, where the person is
+        self.plate = np.concatenate([plate.rgb, plate.trust[..., None]], 2)
+        # Where a pixel of the drawn picture lies in the plate: uv = scale * pixel + offset.
+        across = np.array([self.framing.width, self.framing.height]) * zoom
+        self.plate_scale = np.asarray(1 / across, np.float32)
+        self.plate_offset = np.asarray(0.5 - np.array([self.width, self.height]) / 2 / across, np.float32)
+
+    def own_shape(self, reference: ReferencePicture) -> NDArray[np.float64]:
+        """Return a reference's landmarks in model space, [478, 3]."""
+        framing = self.framing
+        return to_model_space(
+            reference.landmarks,
+            reference.pose,
+            unit_px=framing.unit_px,
+            width=framing.width,
+            height=framing.height,
+        )
+
+    def places_of(self, reference: ReferencePicture) -> NDArray[np.float64]:
+        """Return where all vertices are in a reference, as `place_vertices` does."""
+        offset = ring_offset(self.rings, reference.slot)
+        return place_vertices(self.own_shape(reference), reference.pose, self.rings, offset, known=self.known)
 
     def matte_of(self, reference: ReferencePicture, size: tuple[int, int]) -> NDArray[np.uint8] | None:
         """Return a reference's matte at (width, height), its head complete; None where it has none."""
@@ -158,11 +166,9 @@ class Scene:
         """Pose the mesh: `shape` [478, 3] in model space (expression included), `pose` [6] of the stream."""
         pose = reframe(within_reach(pose), self.stream, self.framing)
         shape = np.clip(np.nan_to_num(shape), -SHAPE_REACH, SHAPE_REACH)
-        weights = self.blender.weights(shape, pose[:3])
-        kept = np.einsum("vr,rvd->vd", weights[:LANDMARK_COUNT], self.residuals)
-        astray = np.einsum(
-            "vr,vrd->vd", weights[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT], self.offsets
-        )
+        weights, form = self.blender.weights(shape, pose[:3])
+        kept = np.einsum("vr,rvd->vd", form[:LANDMARK_COUNT], self.residuals)
+        astray = np.einsum("vr,vrd->vd", form[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT], self.offsets)
         place = place_vertices(shape + kept, pose, self.rings, astray, known=self.known)
         inside_mouth = weights[MOUTH_CORE].mean(0).astype(np.float64)
         place[MOUTH_RIM.start : MOUTH_END] = self.mouth.lay(place[LIPS], float(np.exp(pose[3])), inside_mouth)

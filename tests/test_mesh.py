@@ -74,15 +74,28 @@ def test_near_ties_show_the_first_reference_around_the_face_only() -> None:
     """Two references of one pose and expression: hair and clothes of both would be laid over each other."""
     shape = FaceModel.load().mean.astype(np.float64)
     shares = region_shares()
-    blender = Blender(np.stack([shape] * 2), np.zeros((2, 3)), np.ones((VERTEX_COUNT, 2)), shares)
-    weights = blender.weights(shape, np.zeros(3))
+    every = np.ones((VERTEX_COUNT, 2))
+    blender = Blender(np.stack([shape] * 2), np.zeros((2, 3)), every, shares, np.zeros(2, bool))
+    weights, form = blender.weights(shape, np.zeros(3))
+    assert form is weights
     around = shares.sum(1) == 0
     assert (weights[around, 0] > 0.85).all()
     assert weights[shares[:, 0] == 1] == pytest.approx(0.5)  # the mouth has its own choice
-    far = Blender(
-        np.stack([shape] * 2), np.array([[0, 0.6, 0], [0, 0, 0]]), np.ones((VERTEX_COUNT, 2)), shares
-    )
-    assert (far.weights(shape, np.zeros(3))[around, 1] > 0.99).all()
+    turns = np.array([[0, 0.6, 0], [0, 0, 0]])
+    far = Blender(np.stack([shape] * 2), turns, every, shares, np.zeros(2, bool))
+    assert (far.weights(shape, np.zeros(3))[0][around, 1] > 0.99).all()
+
+
+def test_a_mirrored_reference_lends_its_colours_and_not_its_form() -> None:
+    shape = FaceModel.load().mean.astype(np.float64)
+    seen = np.ones((VERTEX_COUNT, 2))
+    seen[234, 0], seen[:, 1] = 0, -10
+    seen[234, 1] = 0.75
+    turns = np.array([[0, 0.2, 0], [0, -0.9, 0]])  # however far it is turned
+    blender = Blender(np.stack([shape] * 2), turns, seen, region_shares(), np.array([False, True]))
+    shown, form = blender.weights(shape, np.zeros(3))
+    assert shown[234, 1] > 0.9 and shown[454, 0] == 1
+    assert (form[:, 0] == 1).all()
 
 
 def opening(height: float) -> NDArray[np.float64]:
