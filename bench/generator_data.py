@@ -51,10 +51,8 @@ COARSE: Final = 32  # the mesh's motion is kept on a grid of so many places each
 ENROL_S: Final = 12
 LEAST_FRAMES: Final = 24
 # Scenes that a part is coded with: kbps, and whether the face is in the picture.
-SCENES: Final = (
-    (3.0, False), (4.5, False), (6.0, False), (9.0, False), (14.0, False), (20.0, False), (5.0, True), (10.0, True),
-)  # fmt: skip
-HELD_OUT_SCENES: Final = ((5.0, False), (6.0, False), (10.0, False), (6.0, True))
+SCENES: Final = ((3.5, False), (5.0, False), (7.0, False), (12.0, False), (6.0, True))
+HELD_OUT_SCENES: Final = ((5.0, False), (6.0, False), (6.0, True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +298,7 @@ def main() -> int:
     parser.add_argument("index", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--held-out", action="store_true", help="the clips that nothing learns from")
-    parser.add_argument("--only", default="", help="clips whose name holds this")
+    parser.add_argument("--only", default="", help="clips whose name holds one of these, with commas")
     parser.add_argument("--cut", default="", help="only the cut of this name")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -308,7 +306,8 @@ def main() -> int:
     with options.index.open(encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if r["kind"] == "clip" and r["train"] == wanted]
     cuts = HELD_OUT_CUTS if options.held_out else TRAINING_CUTS
-    jobs = [(row["file"], cut) for cut in cuts for row in rows if options.only in row["file"]]
+    only = [text for text in options.only.split(",") if text] or [""]
+    jobs = [(row["file"], cut) for cut in cuts for row in rows if any(w in row["file"] for w in only)]
     console = Console(stderr=True)
     for name, cut in progress(jobs, description="shards", console=console):
         clip = options.index.parent / name

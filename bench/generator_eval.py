@@ -120,7 +120,7 @@ class Originals:
     def measured(self, fields: list[Floats]) -> dict[str, float]:
         """Return the means over the frames."""
         rows = list(self._rows(fields))
-        return {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+        return {name: mean_of([row[name] for row in rows]) for name in rows[0]}
 
     def _rows(self, fields: list[Floats]) -> Iterator[dict[str, float]]:
         for number in self.frames:
@@ -130,13 +130,25 @@ class Originals:
             again = self._face(three[1]) if self._faces.get(number) else None
             row = score(truth, three[1], face, again)
             figures = {name: float(getattr(row, name)) for name in FIGURES}
-            figures["flicker"] = flicker(self.shard.truth[number - 1 : number + 2], three)
+            figures["flicker"] = flicker(list(self.shard.truth[number - 1 : number + 2]), three)
             yield figures
 
     def _box(self, number: int) -> Face:
         """Return the face that the mesh has, where no tracker looks."""
         points = self.shard.positions[number, :478, :2].astype(np.float64) * (256 / GRID)
         return Face(points, np.zeros(52), np.eye(3))
+
+
+def mean_of(values: list[float]) -> float:
+    """Return the mean of what is there."""
+    known = [v for v in values if np.isfinite(v)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def median_of(values: list[float]) -> float:
+    """Return the median of what is there."""
+    known = [v for v in values if np.isfinite(v)]
+    return float(np.median(known)) if known else float("nan")
 
 
 def main() -> int:
@@ -157,7 +169,8 @@ def main() -> int:
     arms += [Arm(f"{path.parent.name}/{path.stem}", open_network(path)) for path in options.onnx]
     wanted = [text for text in options.only.split(",") if text] or [""]
     paths = [p for p in sorted(options.shards.glob("*.npz")) if any(w in p.name for w in wanted)]
-    retracker = Retracker(find_model("face_landmarker.task")) if options.track else None
+    bundle = find_model("face_landmarker.task") if options.track else None
+    retracker = Retracker(bundle) if bundle else None
     rows: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in arms}
     for path in paths:
         shard = Shard.load(path)
@@ -174,7 +187,7 @@ def main() -> int:
                 Console().print(f"{path.stem[:12]} {arm.name}: {text}", highlight=False, soft_wrap=True)
     table = Table("", *FIGURES)
     for name, figures in rows.items():
-        table.add_row(name, *(f"{np.nanmedian([f[k] for f in figures]):.3f}" for k in FIGURES))
+        table.add_row(name, *(f"{median_of([f[k] for f in figures]):.3f}" for k in FIGURES))
     Console(width=140).print(table)
     return 0
 

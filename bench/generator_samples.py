@@ -43,7 +43,8 @@ def _true_flow(shard: Shard, frame: int, dis: cv2.DISOpticalFlow) -> NDArray[np.
     truth, drawn = (halved(p[frame]) for p in (shard.truth, shard.drawn))
     a, b = (np.asarray(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)) for p in (truth, drawn))
     flow = np.asarray(dis.calc(a, b, np.zeros((*a.shape, 2), np.float32)), np.float32)
-    flow = cv2.GaussianBlur(np.clip(flow, -MAX_TRUE_FLOW, MAX_TRUE_FLOW), (0, 0), 1.5)
+    limited = np.clip(flow, -MAX_TRUE_FLOW, MAX_TRUE_FLOW)
+    flow = np.asarray(cv2.GaussianBlur(limited, (0, 0), 1.5), np.float32)
     back = np.asarray(dis.calc(b, a, np.zeros((*a.shape, 2), np.float32)), np.float32)
     rows, columns = np.mgrid[: a.shape[0], : a.shape[1]].astype(np.float32)
     x, y = columns + flow[..., 0], rows + flow[..., 1]
@@ -59,9 +60,11 @@ def halved(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(picture, (GRID, GRID), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def load_clips(folder: Path) -> dict[str, Clip]:
-    """Return all shards of a folder by name."""
-    return {path.stem: Clip.load(path) for path in sorted(folder.glob("*.npz")) if ".part" not in path.name}
+def load_clips(folder: Path, clips: dict[str, Clip]) -> None:
+    """Add a folder's shards that are not among the clips yet, by name."""
+    for path in sorted(folder.glob("*.npz")):
+        if ".part" not in path.name and path.stem not in clips:
+            clips[path.stem] = Clip.load(path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,22 +124,22 @@ def piece_of(
             whole = np.asarray(cv2.resize(whole, (GRID, GRID)), np.float32)
         if whole.ndim == 2:
             whole = whole[..., None]
-        return whole[rows, columns].transpose(2, 0, 1)
+        return np.asarray(whole[rows, columns].transpose(2, 0, 1))
 
     def base(k: int) -> Floats:
         parts = [
             cut(shard.flow[scene, k], fit=True),
             cut(shard.light[scene, k], fit=True),
-            cut(shard.paint[scene, k], fit=True) / 255,
+            np.asarray(cut(shard.paint[scene, k], fit=True) / 255, np.float32),
             cut(shard.seen[scene, k]),
         ]
         return np.concatenate(parts)
 
     def motion(values: NDArray[np.float16], number: int, *, moves: bool = True) -> Floats:
-        return cut(values[number], fit=True) * np.float32(moves)
+        return np.asarray(cut(values[number], fit=True) * np.float32(moves))
 
     def picture(values: NDArray[np.uint8], number: int) -> Floats:
-        return values[number][large].astype(np.float32).transpose(2, 0, 1)
+        return np.asarray(values[number][large].astype(np.float32).transpose(2, 0, 1))
 
     shares = [
         float(shard.share[n]) if shard.left[n] == last - 1 else (0.0 if n == at[1] else 1.0) for n in frames

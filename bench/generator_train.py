@@ -25,22 +25,23 @@ from mien.models.generator_loss import Parts, Weights, luma, picture_parts, rest
 from mien.models.generator_net import Generator, exported
 from mien.models.generator_painting import carried, composed, fields_of, input_of
 
-LEARNING_RATE: Final = 1.5e-3
+LEARNING_RATE: Final = 2e-3
 LAST_SHARE: Final = 0.05  # of the learning rate at the end of `decay_steps`
-AVERAGE: Final = 0.995
+AVERAGE: Final = 0.99
 MARGIN: Final = 8  # places at a piece's border that count for nothing
 MAX_NORM: Final = 1.0
 NOTE_EVERY: Final = 20
+KEEP_EVERY_S: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How to train."""
 
-    batch: int = 4
+    batch: int = 2
     seed: int = 1
-    decay_steps: int = 2500
-    warm_up: int = 50
+    decay_steps: int = 1500
+    warm_up: int = 30
     weights: Weights = field(default_factory=Weights)
 
 
@@ -110,7 +111,7 @@ class Trainer:
             group["lr"] = LEARNING_RATE * self._pace()
         self.optimiser.zero_grad()
         parts = loss_of(self.network, batch, self.plan.weights)
-        parts.total.backward()  # type: ignore[no-untyped-call]
+        parts.total.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
         self.optimiser.step()
         self.step += 1
@@ -156,12 +157,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    usual = Plan()
     parser.add_argument("shards", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--batch", type=int, default=Plan.batch)
-    parser.add_argument("--seed", type=int, default=Plan.seed)
-    parser.add_argument("--decay-steps", type=int, default=Plan.decay_steps)
+    parser.add_argument("--batch", type=int, default=usual.batch)
+    parser.add_argument("--seed", type=int, default=usual.seed)
+    parser.add_argument("--decay-steps", type=int, default=usual.decay_steps)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -170,23 +172,25 @@ def main() -> int:
     state = options.out / "state.pt"
     if state.exists():
         trainer.load(state)
-    clips = load_clips(options.shards)
-    console = Console(stderr=True)
-    console.print(f"{len(clips)} shards, from step {trainer.step}")
-    train_for(60 * options.minutes, trainer, clips, options.out, console)
-    part = state.with_suffix(".part")
-    torch.save(trainer.state(), part)
-    part.replace(state)
-    (options.out / "generator.onnx").write_bytes(exported(trainer.average))
-    draw_losses(options.out / "losses.csv", options.out / "losses.png")
+    train_for(60 * options.minutes, trainer, options.shards, options.out, Console(stderr=True))
     return 0
 
 
-def train_for(
-    seconds: float, trainer: Trainer, clips: Mapping[str, Clip], out: Path, console: Console
-) -> None:
-    """Train, and note the losses."""
-    end = time.monotonic() + seconds
+def keep(trainer: Trainer, out: Path) -> None:
+    """Write what is needed to go on, and the network as it would be played now."""
+    part = out / "state.part"
+    torch.save(trainer.state(), part)
+    part.replace(out / "state.pt")
+    (out / "generator.onnx").write_bytes(exported(trainer.average))
+    draw_losses(out / "losses.csv", out / "losses.png")
+
+
+def train_for(seconds: float, trainer: Trainer, shards: Path, out: Path, console: Console) -> None:
+    """Train, note the losses, keep what was learned, and take in shards as they come."""
+    end, kept = time.monotonic() + seconds, time.monotonic()
+    clips: dict[str, Clip] = {}
+    load_clips(shards, clips)
+    console.print(f"{len(clips)} shards, from step {trainer.step}")
     columns = [TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()]
     noted: list[dict[str, float]] = []
     with Progress(*columns, console=console) as progress:
@@ -201,6 +205,11 @@ def train_for(
                     description=f"step {trainer.step} loss {np.mean([n['total'] for n in noted]):.3f}",
                 )
                 noted.clear()
+            if time.monotonic() > kept + KEEP_EVERY_S:
+                keep(trainer, out)
+                load_clips(shards, clips)
+                kept = time.monotonic()
+    keep(trainer, out)
 
 
 def note(path: Path, step: int, losses: list[dict[str, float]]) -> None:

@@ -26,4 +26,4 @@ def with_half_weights(model: bytes) -> bytes:
     for cast in reversed(casts):
         graph.node.insert(0, cast)
     onnx.checker.check_model(graph_of)
-    return graph_of.SerializeToString()
+    return bytes(graph_of.SerializeToString())

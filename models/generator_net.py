@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mien.models.generator_fields import FINE_PLANES, INPUT_PLANES, OUTPUT_PLANES
 
-WIDTHS: Final = (32, 48, 72)
+WIDTHS: Final = (24, 40, 64)
 FINE_OUTPUTS: Final = 5  # restored 3, share, paint: for each place; the flow is smooth
 FIRST_SHARE: Final = -1.5  # logits at the start: little is taken from the picture
 FIRST_PAINT: Final = -3.0
@@ -27,7 +27,7 @@ class Block(nn.Module):
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]  # there is one
+        nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, width, h, w] in and out."""
@@ -56,7 +56,7 @@ class Generator(nn.Module):
         self.flow = nn.Conv2d(a, 2, 3, padding=1)
         for head in (self.fine, self.flow):
             nn.init.normal_(head.weight, std=1e-3)
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(head.bias)
         with torch.no_grad():
             assert self.fine.bias is not None
             self.fine.bias[12:16] = FIRST_SHARE

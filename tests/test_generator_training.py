@@ -1,6 +1,7 @@
 """The small form of the generator's training: some steps on made-up pieces, on any machine that has PyTorch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ torch = pytest.importorskip("torch", reason="PyTorch is only there for training"
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx", reason="needed to export")
 
+from mien.bench import generator_eval, generator_train
 from mien.bench.generator_data import COARSE, Shard
-from mien.bench.generator_samples import GRID, Batch, Clip, choose, varied
+from mien.bench.generator_samples import GRID, Batch, Clip, choose, piece_of, varied
 from mien.bench.generator_train import Plan, Trainer, loss_of, next_batch
 from mien.decoder.scene_layer import composed, indices, remapped
 from mien.models import generator_fields, generator_painting
@@ -23,7 +25,7 @@ def smooth(rng: np.random.Generator, *shape: int, sigma: float = 3) -> np.ndarra
 
     rows = rng.normal(0, 1, (int(np.prod(shape[:-3])), *shape[-3:])).astype(np.float32)
     out = np.stack([cv2.GaussianBlur(row, (0, 0), sigma).reshape(shape[-3:]) for row in rows])
-    return (out / out.std()).reshape(shape)
+    return np.asarray((out / out.std()).reshape(shape), np.float32)
 
 
 def made_up_shard(seed: int = 3) -> Shard:
@@ -74,7 +76,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def planes(values: np.ndarray) -> "torch.Tensor":
+def planes(values: np.ndarray) -> Any:
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)[None], np.float32))
 
 
@@ -133,6 +135,28 @@ def test_painting_twin() -> None:
     moved = remapped(one.base, indices(64, 48) + motion)
     again = generator_painting.carried(many.base, planes(motion))[0].numpy().transpose(1, 2, 0)
     assert np.allclose(moved, again, atol=0.8)
+
+
+def test_training_sees_what_the_player_paints(clip: Clip) -> None:
+    shard, rng = clip.shard, np.random.default_rng(6)
+    fields = [
+        np.concatenate(
+            [
+                2 * smooth(rng, GRID, GRID, 2),
+                9 * smooth(rng, GRID, GRID, 3),
+                rng.random((GRID, GRID, 1)),
+                128 + 40 * smooth(rng, GRID, GRID, 3),
+            ],
+            2,
+        ).astype(np.float32)
+        for _ in shard.tick_frames
+    ]
+    for last, frame in ((2, 4), (2, 6), (3, 6), (3, 7)):
+        batch = Batch.of([piece_of(clip, 0, last, [frame] * 3, (0, 0), GRID)])
+        twin = generator_train.painted(batch, [planes(f) for f in fields[: last + 1]], 1)
+        painted = generator_eval.painted(shard, fields, frame)
+        apart = np.abs(painted - twin[0].numpy().transpose(1, 2, 0))
+        assert apart.mean() < 0.6 and apart.max() < 6
 
 
 def test_pieces_fit_together(clip: Clip) -> None:
