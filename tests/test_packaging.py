@@ -19,7 +19,7 @@ CONFIG: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS: dict[str, Any] = CONFIG["tool"]["setuptools"]
 NOT_PACKAGED = {"tests", "scripts", "docs", "typings", "web", "build", "dist"}
 # Modules that need what only some machines have; there they may fail to import, for that reason alone.
-OPTIONAL = {"mediapipe", "glfw", "matplotlib"}
+OPTIONAL = {"mediapipe", "glfw", "matplotlib", "onnx", "torch"}
 
 
 def package_folders() -> dict[str, str]:
