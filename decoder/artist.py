@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from mien.decoder.compositor import Compositor, Layer
 from mien.decoder.framing import Framing
+from mien.decoder.generator import Generator, shipped_generator
 from mien.decoder.recording import Segment
 from mien.decoder.renderer import Backend, Renderer
 from mien.decoder.replay_schedule import Due
@@ -17,7 +18,8 @@ class Artist:
     """Draws states, with the badge. Makes a renderer for each framing as it comes.
 
     The badge says what the avatar is; `test_fixture` says otherwise (the bench measures pictures of test
-    avatars with the badge that a person's own would wear). `scene`: whether a log's scene layer is drawn, too.
+    avatars with the badge that a person's own would wear). `scene`: whether a log's scene layer is drawn, too,
+    `generator`: whether with the generator, where there is one, or with which.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Artist:
         backend: Backend = "auto",
         test_fixture: bool | None = None,
         scene: bool = True,
+        generator: bool | Generator = True,
     ) -> None:
         self._avatar = avatar
         self._size = (width, height)
@@ -38,6 +41,8 @@ class Artist:
         self._framing: Framing | None = None
         self._renderer: Renderer | None = None
         self._wants_scene = scene
+        self._wants_generator = generator
+        self.generator: Generator | None = None  # what improved the scene
         self._scene: SceneReplay | None = None
         self._scene_of: Segment | None = None
         self.backend = "none"
@@ -61,7 +66,11 @@ class Artist:
         if segment is not self._scene_of:
             self._scene_of, self._scene = segment, None
             if self._wants_scene and segment.scene:
-                self._scene = SceneReplay(segment.scene, renderer, segment.stream)
+                wanted = self._wants_generator
+                self.generator = (
+                    wanted if isinstance(wanted, Generator) else shipped_generator() if wanted else None
+                )
+                self._scene = SceneReplay(segment.scene, renderer, segment.stream, generator=self.generator)
         return self._scene
 
     def _renderer_for(self, framing: Framing) -> Renderer:

@@ -8,11 +8,13 @@ pixels or so says where they are. Shown by itself it would be a smear, so what i
 2. is lit: the slow part of what still differs is added, in the face as a plane of colour;
 3. gives way to the picture where the two still differ: hands, hair let down, somebody walking by.
 
+The generator, where there is one, then decides anew how far each of the three goes (`mien.models.generator_fields`).
 The three together are a `Correction`. It is measured at the picture's own tick, smoothed over time, and carried to
 any other instant by the mesh: each place of it sticks to the skin, hair or wall that it was measured on. Between
 two corrections both are carried and mixed, so nothing jumps ten times a second.
 """
 
+import logging
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -27,7 +29,11 @@ from numpy.typing import NDArray
 from mien.decoder.mesh import mesh_triangles
 from mien.decoder.numpy_renderer import visible_pixels
 from mien.decoder.scene_decoder import ScenePicture
+from mien.models.generator_fields import DIVISOR, Network, Situation, fits, refined
 from mien.models.topology import FACE_OVAL
+from mien.protocol.errors import MienError
+
+logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
@@ -79,9 +85,19 @@ class SceneLayer:
     """The corrections of one stream, drawn at one size. Give it pictures in order of their ticks."""
 
     def __init__(
-        self, *, width: int, height: int, stream_width: int, stream_height: int, tick_rate: Fraction
+        self,
+        *,
+        width: int,
+        height: int,
+        stream_width: int,
+        stream_height: int,
+        tick_rate: Fraction,
+        generator: Network | None = None,
     ) -> None:
-        """`width` x `height` is the picture that is drawn, which covers the stream's in its middle."""
+        """`width` x `height` is the picture that is drawn, which covers the stream's in its middle.
+
+        `generator`: improves each correction; one that raises `MienError` is not asked again.
+        """
         self._size = (width, height)
         self._tick_rate = tick_rate
         self._least_gap = max(1, math.ceil(tick_rate / MAX_PICTURES_PER_S))
@@ -90,6 +106,8 @@ class SceneLayer:
         self._shown = (width / zoom / stream_width, height / zoom / stream_height)
         self._grid: tuple[int, int] | None = None
         self._corrections: list[Correction] = []
+        self._plain: Correction | None = None  # the newest as it was without the generator
+        self._generator = generator
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     @property
@@ -113,10 +131,14 @@ class SceneLayer:
             self._grid = (seen.shape[1], seen.shape[0])
         small = np.asarray(cv2.resize(drawn, self._grid, interpolation=cv2.INTER_AREA), np.uint8)
         placed = self._on_grid(positions)
-        before = None
-        if self._corrections:
-            before = carried(self._corrections[-1], MeshNow(placed, self._grid))
-        correction = self._measured(picture.tick, seen, small, placed, before, face=picture.face)
+        before = plain_before = None
+        if self._corrections and self._plain is not None:
+            under = MeshNow(placed, self._grid)
+            before = carried(self._corrections[-1], under)
+            plain_before = before if self._plain is self._corrections[-1] else carried(self._plain, under)
+        plain = self._measured(picture.tick, seen, small, placed, plain_before, face=picture.face)
+        self._plain = plain
+        correction = self._refined(plain, seen, small, before, face=picture.face)
         self._corrections = [*self._corrections[1 - KEPT :], correction]
 
     def paint(
@@ -160,9 +182,9 @@ class SceneLayer:
         """Return the part of a picture that is drawn."""
         height, width = rgb.shape[:2]
         across, down = self._shown
-        if min(across, down) > 0.999:
+        if min(across, down) > 0.999 and fits(width, height):
             return rgb
-        size = max(16, round(across * width)), max(16, round(down * height))
+        size = grid_side(across * width), grid_side(down * height)
         scale = np.array([across * width / size[0], down * height / size[1]])
         offset = (np.array([width, height]) - scale * size) / 2 + scale / 2 - 0.5
         matrix = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
@@ -204,6 +226,35 @@ class SceneLayer:
             paint = np.maximum(paint, before[..., 5] + FRESH * (paint - before[..., 5]))
         return Correction(tick, positions, flow, light, np.asarray(paint, np.float32), here)
 
+    def _refined(
+        self,
+        plain: Correction,
+        seen: NDArray[np.uint8],
+        drawn: NDArray[np.uint8],
+        before: Floats | None,
+        *,
+        face: bool,
+    ) -> Correction:
+        """Return what the generator makes of a correction; the correction itself without one."""
+        if self._generator is None or self._grid is None or not fits(*self._grid):
+            return plain
+        outside = outside_face(plain.positions, self._grid)
+        situation = Situation(seen, drawn, plain.fields(), before, outside, plain.positions, face)
+        try:
+            fields = refined(situation, self._generator)
+        except MienError as error:
+            logger.warning("%s; scenes are painted without it from here on", error)
+            self._generator = None
+            return plain
+        return Correction(
+            plain.tick,
+            plain.positions,
+            flow=np.ascontiguousarray(fields[..., :2]),
+            light=np.ascontiguousarray(fields[..., 2:5]),
+            paint=np.ascontiguousarray(fields[..., 5]),
+            picture=np.ascontiguousarray(fields[..., 6:]),
+        )
+
     def _steadied(self, flow: Floats, before: Floats, here: Floats, there: Floats) -> Floats:
         """Return a flow drawn to the one before it, except where that one has become wrong."""
         wrong = blurred(np.abs(here - shifted(there, before)).mean(2), ERROR_SIGMA)
@@ -226,6 +277,11 @@ class SceneLayer:
         held = blurred(np.abs(here - there).mean(2), ERROR_SIGMA)
         moved = blurred(np.abs(here - shifted(there, flow)).mean(2), ERROR_SIGMA)
         return np.asarray(flow * smoothstep(held - moved, *GAIN)[..., None] * outside, np.float32)
+
+
+def grid_side(places: float) -> int:
+    """Return the nearest length of a grid that a generator can look at."""
+    return DIVISOR * max(2, round(places / DIVISOR))
 
 
 def composed(drawn: NDArray[np.uint8], fields: Floats) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mien.decoder.renderer import Renderer
 from mien.decoder.scene_decoder import SceneDecoder, ScenePicture
 from mien.decoder.scene_layer import SceneLayer
+from mien.models.generator_fields import Network
 from mien.protocol.errors import WireError
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
@@ -40,7 +41,14 @@ class ScenePainter:
     `most_at_once`: of pictures that are due together, the older ones are left out beyond so many: each costs a drawing.
     """
 
-    def __init__(self, renderer: Renderer, stream: StreamHeader, *, most_at_once: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        renderer: Renderer,
+        stream: StreamHeader,
+        *,
+        most_at_once: int = MAX_WAITING,
+        generator: Network | None = None,
+    ) -> None:
         self._renderer = renderer
         self._most_at_once = most_at_once
         self._ahead = int(AHEAD_S * stream.tick_rate)
@@ -50,6 +58,7 @@ class ScenePainter:
             stream_width=stream.width,
             stream_height=stream.height,
             tick_rate=stream.tick_rate,
+            generator=generator,
         )
         self._waiting: deque[ScenePicture] = deque(maxlen=MAX_WAITING)
         self._drawn: deque[_Drawn] = deque(maxlen=MAX_DRAWN)
@@ -106,15 +115,20 @@ class SceneReplay:
     """
 
     def __init__(
-        self, messages: Sequence[tuple[int, bytes]], renderer: Renderer, stream: StreamHeader
+        self,
+        messages: Sequence[tuple[int, bytes]],
+        renderer: Renderer,
+        stream: StreamHeader,
+        *,
+        generator: Network | None = None,
     ) -> None:
         """`messages` as in `mien.decoder.recording.Segment.scene`."""
-        self._all, self._renderer, self._stream = messages, renderer, stream
+        self._all, self._renderer, self._stream, self._generator = messages, renderer, stream, generator
         self._rewind()
 
     def _rewind(self) -> None:
         self._messages: Iterator[tuple[int, bytes]] = iter(self._all)
-        self._painter = ScenePainter(self._renderer, self._stream)
+        self._painter = ScenePainter(self._renderer, self._stream, generator=self._generator)
         self._decoder = SceneDecoder(self._stream.stream)
 
     def render(self, state_at: Callable[[Fraction], FaceState], position: Fraction) -> NDArray[np.uint8]:

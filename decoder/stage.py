@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mien.decoder.compositor import Compositor, Layer
 from mien.decoder.framing import Framing
+from mien.decoder.generator import shipped_generator
 from mien.decoder.playout import Shown, Status
 from mien.decoder.renderer import Backend, Renderer
 from mien.decoder.scene_decoder import ScenePicture
@@ -198,7 +199,9 @@ class Stage:
     def add_scene(self, picture: ScenePicture) -> None:
         """Take a picture of the stream's scene layer, for when its time comes."""
         if self._scene is None and self._renderer is not None and self._stream is not None:
-            self._scene = ScenePainter(self._renderer, self._stream, most_at_once=MOST_SCENES)
+            self._scene = ScenePainter(
+                self._renderer, self._stream, most_at_once=MOST_SCENES, generator=shipped_generator()
+            )
             self._drawn.clear()
         if self._scene is not None:
             self._scene.add(picture)

@@ -243,13 +243,28 @@ def check_voice() -> Finding:
 
 
 def check_inference() -> Finding:
-    """ONNX Runtime, for later tiers of the picture."""
-    for package in ("onnxruntime-gpu", "onnxruntime"):
-        try:
-            return Finding("onnxruntime", State.FINE, f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return Finding("onnxruntime", State.FINE, "not installed; nothing needs it yet")
+    """ONNX Runtime, what it can run on, and the generator on the fastest of it."""
+    from mien.decoder.generator import HOW_TO_GET, PROVIDERS, load_runtime, open_shipped
+
+    try:
+        runtime = load_runtime()
+    except MienError:
+        return Finding(
+            "generator", State.REDUCED, "no ONNX Runtime: scenes are painted without it", HOW_TO_GET
+        )
+    there = [name for provider, name in PROVIDERS.items() if provider in runtime.get_available_providers()]
+    found = f"ONNX Runtime {runtime.__version__} for {', '.join(there)}"
+    try:
+        generator = open_shipped()
+    except MienError as error:
+        return Finding("generator", State.REDUCED, f"{found}; {error}", "scenes are painted without it")
+    if generator is None:
+        return Finding("generator", State.FINE, f"{found}; this version comes without a generator")
+    return Finding(
+        "generator",
+        State.FINE,
+        f"{found}; runs on the {generator.device} in {generator.run_ms:.1f} ms a scene picture",
+    )
 
 
 def check_node() -> Finding:
