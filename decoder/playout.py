@@ -21,7 +21,6 @@ from mien.decoder.heard_ticks import HeardTicks
 from mien.decoder.sender_clock import SECOND_US, Arrival, ClockSettings, SenderClock
 from mien.protocol.codec import Batch
 from mien.protocol.errors import WireError
-from mien.protocol.repeats import MAX_STRIDE, REPEAT_STRIDE
 from mien.protocol.state import EXPRESSION_COUNT, FaceState
 from mien.protocol.stream import StreamHeader
 
@@ -210,25 +209,27 @@ class Playout:
         """Return for each repeat how far before `last_tick` the picture must wait for it, to move on to it.
 
         That is the tick before it; where that one is lost too, because of the stride of the repeats, the last one
-        that is there.
+        that is there. A lone repeat is one of a row that messages tell one after the other: the picture is then on
+        the one before it.
         """
         reaches = []
-        stride = _stride(batch)
+        alone = len(batch.history) == 1
         for tick, _ in batch.history:
             known = None if tick in self._heard else self._heard.before(tick)
-            moved_from = known if known is not None and tick - known <= stride else tick - 1
+            moved_from = tick - batch.stride if alone else tick - 1
+            if known is not None and tick - known <= batch.stride:
+                moved_from = min(moved_from, known)
             reaches.append(last_tick - moved_from)
         return reaches
 
     def _take_repeats(self, batch: Batch) -> None:
-        stride = _stride(batch)
         for tick, state in batch.history:
             self._heard.add(tick)
             if tick not in self._states and not self._is_past(tick):
                 self._insert(tick, state)
                 self._coarse.add(tick)
             if tick in self._states:
-                self._strides[tick] = stride
+                self._strides[tick] = batch.stride
 
     def _take_new(self, tick: int, state: FaceState, *, newest: bool, still: bool) -> None:
         self._heard.add(tick)
@@ -448,10 +449,3 @@ def _way_ticks(rest: FaceState, moving: FaceState) -> int:
     """
     distance = float(np.abs(moving.coefficients() - rest.coefficients()).max())
     return min(MAX_WAY_TICKS, 1 + int(distance / FAST_PER_TICK))
-
-
-def _stride(batch: Batch) -> int:
-    """Return how many ticks lie from one of a batch's repeats to the next."""
-    ticks = sorted(tick for tick, _ in batch.history)
-    apart = ([*ticks, batch.first_tick][1] - ticks[0]) if ticks else 0
-    return apart if 1 <= apart <= MAX_STRIDE else REPEAT_STRIDE

@@ -12,7 +12,7 @@ from mien.protocol.errors import WireError
 from mien.protocol.message import MAX_FRAMES_PER_MESSAGE, CoefficientMessage
 from mien.protocol.quantizer import Quality, from_steps, to_steps
 from mien.protocol.rate_distortion import FrameChooser
-from mien.protocol.repeats import Repeats
+from mien.protocol.repeats import REPEAT_STRIDE, Repeats
 from mien.protocol.state import COEFFICIENT_COUNT, FaceState
 from mien.protocol.stream import StreamHeader
 from mien.protocol.tables import Tables
@@ -192,14 +192,16 @@ class _Stillness:
 class Batch:
     """What one message says: the states of consecutive ticks from `first_tick` on.
 
-    `history` holds earlier ticks and their states again, coarsely. `still`: the only state holds from its tick
-    on, until a later message says otherwise.
+    `history` holds earlier ticks and their states again, coarsely; what lies between two of them, told by one
+    message or by several, is interpolated up to `stride` ticks. `still`: the only state holds from its tick on,
+    until a later message says otherwise.
     """
 
     first_tick: int
     states: tuple[FaceState, ...]
     history: tuple[tuple[int, FaceState], ...] = ()
     still: bool = False
+    stride: int = REPEAT_STRIDE
 
 
 class MessageDecoder:
@@ -247,4 +249,4 @@ def _batch_of(message: CoefficientMessage, header: StreamHeader, first: int) -> 
     rows = from_steps(message.repeated, header.rest_pose, message.step_index)
     ticks = (first + offset for offset in message.repeats.offsets)
     history = ((t, FaceState.from_coefficients(r)) for t, r in zip(ticks, rows, strict=True) if t >= 0)
-    return Batch(first, states, tuple(history))
+    return Batch(first, states, tuple(history), stride=message.repeats.stride)

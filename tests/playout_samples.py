@@ -10,7 +10,7 @@ import numpy as np
 from mien.bench.impairment import Link, Loss, Profile
 from mien.decoder.playout import Playout, Shown, Status
 from mien.protocol.codec import Batch
-from mien.protocol.repeats import Repeats
+from mien.protocol.repeats import REPEAT_STRIDE, Repeats
 from mien.protocol.state import FaceState
 
 TICK_US: Final = Fraction(1_000_000, 30)
@@ -48,7 +48,10 @@ def carried(
                 continue
             old = [first + o for o in repeats.offsets] if repeats else []
             history = tuple((tick, state(tick)) for tick in old if tick >= 0)
-            sent.append((now_us, Batch(first, tuple(state(t) for t in range(first, after)), history)))
+            new = tuple(state(t) for t in range(first, after))
+            sent.append(
+                (now_us, Batch(first, new, history, stride=repeats.stride if repeats else REPEAT_STRIDE))
+            )
             first = after
     return sent
 
@@ -66,7 +69,8 @@ def batched(
         old = [first + o for o in repeats.offsets] if repeats else []
         history = tuple((tick, state(tick)) for tick in old if tick >= 0)
         states = tuple(state(t) for t in range(first, first + frames))
-        sent.append((int((first + frames - 1) * TICK_US), Batch(first, states, history)))
+        stride = repeats.stride if repeats else REPEAT_STRIDE
+        sent.append((int((first + frames - 1) * TICK_US), Batch(first, states, history, stride=stride)))
     return sent
 
 
