@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--carrier",
         choices=["datachannel", "audio", "both"],
         default="both",
-        help="audio: in packets of 60 ms, and of 40 ms (every second one)",
+        help="audio: in packets of 60 ms, and of 40 ms",
     )
     parser.add_argument(
         "--repeats",
@@ -200,6 +200,7 @@ def _tell(results: Sequence[LossResult]) -> None:
         "p95",
         "mouth",
         "made up",
+        "held",
         "delay ms",
         "payload kbps",
     ):
@@ -207,7 +208,7 @@ def _tell(results: Sequence[LossResult]) -> None:
     for s in summarise(results):
         table.add_row(
             str(s["carriage"]), str(s["pattern"]), f"{s['loss']:.0%}", str(s["clips"]), f"{s['nme']:.2f}", f"{s['nme_median']:.2f}",
-            f"{s['nme_p95']:.2f}", f"{s['mouth_nme']:.2f}", f"{s['concealed']:.1%}", f"{s['delay_ms']:.0f}",
+            f"{s['nme_p95']:.2f}", f"{s['mouth_nme']:.2f}", f"{s['concealed']:.1%}", f"{s['held']:.1%}", f"{s['delay_ms']:.0f}",
             f"{s['payload_kbps']:.2f}",
         )  # fmt: skip
     console = Console()
@@ -216,5 +217,5 @@ def _tell(results: Sequence[LossResult]) -> None:
     console.print(table)
     console.print(
         "bursts: of 5 packets on average, on the data channel of 5 messages of 200 ms; "
-        "made up: interpolated or held over a gap"
+        "made up: interpolated or held over a gap; held: shows no later moment than the picture before"
     )

@@ -3,11 +3,15 @@
 No sockets and no waiting: on the data channel a message leaves when the frame that completes it was taken, in
 voice packets when a packet is due, so a run takes no longer than its arithmetic, and the same seed gives the same
 figures. What the sender's and the receiver's machines take is not in the delay.
+
+A clip is judged as a part of a call, not as its beginning: before it runs its own first two seconds, backwards, in
+which the receiver learns how long to wait, and the losses to come in bursts. Nothing of them is judged.
 """
 
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import chain
 from typing import Any, Final
 
@@ -33,6 +37,7 @@ Landmarks = NDArray[np.float32]
 BURST_PACKETS: Final = 5.0
 SHARES: Final = (0.0, 0.05, 0.1, 0.2, 0.3)
 RENDER_RATE: Final = 30
+LEAD_IN_US: Final = 2_000_000
 START_US: Final = 1_000_000_000  # of the receiver's clock: that it is not the sender's must not matter
 
 
@@ -51,7 +56,7 @@ class Carriage:
 
 
 DATA_CHANNEL: Final = Carriage("data channel")
-CARRIAGES: Final = (DATA_CHANNEL, Carriage("audio 60 ms", 60), Carriage("audio 40 ms", 40, every=2))
+CARRIAGES: Final = (DATA_CHANNEL, Carriage("audio 60 ms", 60), Carriage("audio 40 ms", 40))
 VOICE_BYTES: Final = 28 + 12 + 10 + 5  # IP, UDP, RTP and its seal, and what frames a message in the padding
 VOICE_KBPS: Final = 12
 
@@ -99,8 +104,10 @@ class LossResult:
     """One clip under one pattern, over all seeds.
 
     Errors are mean 2-D distances in percent of the inter-pupil distance, shown against tracked at the shown
-    moment. `concealed`: share of pictures that were made up, until the last message was due. `delay_ms`: from a
-    moment to its picture, median; the link's own delay is in it. `lost`: share of packets that did get lost.
+    moment. `concealed`: share of pictures that were made up, until the last message was due. `held`: share that
+    show no later moment than the picture before them: nobody made anything up, but a face stood still that did not.
+    `delay_ms`: from a moment to its picture, median; the link's own delay is in it. `lost`: share of packets that
+    did get lost.
     """
 
     clip: str
@@ -116,6 +123,7 @@ class LossResult:
     nme_p95: float
     mouth_nme: float
     concealed: float
+    held: float
     delay_ms: float
     payload_kbps: float
     seeds: int
@@ -138,13 +146,19 @@ def code_clip(
     sender.set_repeats(redundancy.copies, redundancy.lag, span=carriage.span, stride=redundancy.stride)
     clock = _PacketClock(carriage, sender)
     truth = {}
-    times_us = [int(t) for t in clip.times_us[cut:]]
-    for time_us, landmarks, ok in zip(times_us, clip.landmarks[cut:], found[cut:], strict=True):
-        clock.advance(time_us)
-        clock.take(sender.on_tracking(time_us, Tracking((landmarks,) if ok else ())), time_us)
-        if ok and sender.frame_tick is not None:
+    times_us = clip.times_us[cut:] - clip.times_us[cut]
+    lead_in = range(min(int(np.searchsorted(times_us, LEAD_IN_US)), len(times_us) - 1), 0, -1)
+    start_us = int(times_us[lead_in.start])  # of the clip itself
+    moments = [(start_us - int(times_us[n]), n, False) for n in lead_in]
+    moments += [(start_us + int(time_us), n, True) for n, time_us in enumerate(times_us)]
+    for now_us, n, judged in moments:
+        landmarks, ok = clip.landmarks[cut + n], found[cut + n]
+        clock.advance(now_us)
+        clock.take(sender.on_tracking(now_us, Tracking((landmarks,) if ok else ())), now_us)
+        if judged and ok and sender.frame_tick is not None:
             truth[sender.frame_tick] = landmarks[:, :2]
-    clock.take(sender.finish(), times_us[-1])
+    end_us = moments[-1][0]
+    clock.take(sender.finish(), end_us)
     return CodedClip(
         name=clip.name,
         quality=quality,
@@ -154,8 +168,8 @@ def code_clip(
         redundancy=redundancy,
         packets=tuple(clock.packets),
         truth=truth,
-        start_us=times_us[0],
-        end_us=times_us[-1],
+        start_us=0,
+        end_us=end_us,
     )
 
 
@@ -194,7 +208,7 @@ def measure_loss(
     first = zlib.crc32(clip.name.encode()) % 1000 * seeds  # so that clips do not meet the same losses
     links = [Link(replace(path, loss=pattern.model), seed=first + n) for n in range(seeds)]
     runs = [_Run(clip, link, settings) for link in links]
-    errors = np.array(list(chain.from_iterable(run.errors for run in runs))).reshape(-1, 2)
+    errors = np.concatenate([run.errors() for run in runs])
     delays_us = list(chain.from_iterable(run.delays_us for run in runs))
     pictures = sum(run.pictures for run in runs)
     seconds = (clip.end_us - clip.start_us) / 1e6
@@ -212,6 +226,7 @@ def measure_loss(
         nme_p95=_rounded(lambda e: np.percentile(e, 95), errors[:, 0]),
         mouth_nme=_rounded(np.mean, errors[:, 1]),
         concealed=round(sum(r.concealed for r in runs) / pictures, 4) if pictures else 0.0,
+        held=round(sum(r.held for r in runs) / pictures, 4) if pictures else 0.0,
         delay_ms=round(float(np.median(delays_us)) / 1000, 1) if delays_us else 0.0,
         payload_kbps=round(8 * sum(len(m) for _, _, m in clip.packets if m) / seconds / 1000, 3),
         seeds=seeds,
@@ -223,11 +238,14 @@ class _Run:
 
     def __init__(self, clip: CodedClip, link: Link, settings: PlayoutSettings) -> None:
         self.link = link
-        self.errors: list[tuple[float, float]] = []  # all, mouth
         self.delays_us: list[int] = []
         self.pictures = 0
         self.concealed = 0
+        self.held = 0
         self._clip = clip
+        self._states: list[FaceState] = []
+        self._truths: list[Landmarks] = []
+        self._tick: Fraction | None = None
         self._play(Receiver(clip.header, settings=settings))
 
     def _play(self, receiver: Receiver) -> None:
@@ -247,7 +265,21 @@ class _Run:
                 following = next(waiting, None)
             self._judge(receiver.show(START_US + now_us), now_us)
 
+    def errors(self) -> NDArray[np.float64]:
+        """Return the error of each picture, float64 [n, 2]: of all points, and of the mouth's."""
+        clip, header = self._clip, self._clip.header
+        rows = []
+        for state, truth in zip(self._states, self._truths, strict=True):
+            vertices = FaceModel.load().vertices(clip.neutral, state.expression)
+            points = project(
+                vertices, state.pose, unit_px=float(header.unit_px), width=header.width, height=header.height
+            )
+            distances = 100 * np.linalg.norm(points[:, :2] - truth, axis=1) / inter_pupil_px(truth)
+            rows.append((float(distances.mean()), float(distances[list(LIPS)].mean())))
+        return np.array(rows, np.float64).reshape(-1, 2)
+
     def _judge(self, shown: Shown, now_us: int) -> None:
+        before, self._tick = self._tick, shown.tick
         if shown.tick is None:
             return
         truth = self._truth_at(float(shown.tick))
@@ -255,9 +287,11 @@ class _Run:
             return
         self.pictures += 1
         self.concealed += shown.status in (Status.CONCEALED, Status.LOST)
+        self.held += before is not None and shown.tick <= before
         moment_us = self._clip.start_us + round(shown.tick / self._clip.header.tick_rate * 1_000_000)
         self.delays_us.append(now_us - moment_us)
-        self.errors.append(self._error(shown.state, truth))
+        self._states.append(shown.state)
+        self._truths.append(truth)
 
     def _truth_at(self, tick: float) -> Landmarks | None:
         """The tracked face at a moment between two frames; `None` where either of them held none."""
@@ -266,15 +300,6 @@ class _Run:
         if one is None or other is None:
             return one if tick == before else None
         return one + (other - one) * np.float32(tick - before)
-
-    def _error(self, state: FaceState, truth: Landmarks) -> tuple[float, float]:
-        clip, header = self._clip, self._clip.header
-        vertices = FaceModel.load().vertices(clip.neutral, state.expression)
-        points = project(
-            vertices, state.pose, unit_px=float(header.unit_px), width=header.width, height=header.height
-        )
-        distances = 100 * np.linalg.norm(points[:, :2] - truth, axis=1) / inter_pupil_px(truth)
-        return float(distances.mean()), float(distances[list(LIPS)].mean())
 
 
 def _rounded(figure: Callable[[NDArray[np.float64]], Any], values: NDArray[np.float64]) -> float:

@@ -11,7 +11,7 @@ from mien.protocol.errors import MienError
 
 COLOURS: Final = {"random": "#1f6f8b", "bursts": "#d98c21"}
 PLOTTED: Final = {"nme": "error, % of inter-pupil distance", "concealed": "pictures made up, %"}
-FIGURES: Final = ("nme", "nme_p95", "mouth_nme", "concealed", "delay_ms", "lost", "payload_kbps")
+FIGURES: Final = ("nme", "nme_p95", "mouth_nme", "concealed", "held", "delay_ms", "lost", "payload_kbps")
 
 
 def summarise(results: Sequence[LossResult]) -> list[dict[str, float | int | str]]:
@@ -36,14 +36,14 @@ def write_loss_page(results: Sequence[LossResult], plot: Path, path: Path, comma
     page.text(
         "Computed without waiting: a clip's messages go over a link with losses, the receiver shows what it has. "
         "Bursts are of 5 packets on average, on the data channel of 5 messages of 200 ms. Made up: interpolated "
-        "or held over a gap. The delay holds the path's own.",
+        "or held over a gap. Held: shows no later moment than the picture before. The delay holds the path's own.",
     )
     page.figure(plot, "thin: single clips; bold: their mean")
     page.table(
-        ("carrier", "loss", "share", "clips", "error", "median", "p95", "mouth", "made up %", "delay ms", "payload kbps"),
+        ("carrier", "loss", "share", "clips", "error", "median", "p95", "mouth", "made up %", "held %", "delay ms", "payload kbps"),
         [
             (str(s["carriage"]), str(s["pattern"]), f"{s['loss']:.0%}", s["clips"], s["nme"], s["nme_median"],
-             s["nme_p95"], s["mouth_nme"], 100 * float(s["concealed"]), round(float(s["delay_ms"])), s["payload_kbps"])
+             s["nme_p95"], s["mouth_nme"], 100 * float(s["concealed"]), 100 * float(s["held"]), round(float(s["delay_ms"])), s["payload_kbps"])
             for s in summarise(results)
         ],
         "means over clips",
