@@ -17,6 +17,7 @@ from mien.decoder.framing import Framing
 from mien.decoder.reference_picture import ReferencePicture
 from mien.models.alignment import align
 from mien.models.face_model import FaceModel
+from mien.models.face_sides import opposite, sideways
 from mien.models.rotation import rotation_vector
 from mien.models.topology import load_topology
 from mien.protocol.state import LANDMARK_COUNT
@@ -35,28 +36,10 @@ MOST_LIGHT: Final = 0.5  # log of the gain that light is corrected by
 NO_SLOT: Final = 1 << 16  # no ring offsets were measured for it
 
 
-def sideways() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean face [478, 3], how far each landmark lies beside its middle [478], and that direction [3]."""
-    mean = FaceModel.load().mean.astype(np.float64)
-    across = mean[[263, 291, 454]].mean(0) - mean[[33, 61, 234]].mean(0)
-    across /= np.linalg.norm(across)
-    return mean, (mean - mean.mean(0)) @ across, across
-
-
 @cache
 def plain_sides() -> NDArray[np.bool_]:
     """Return which landmarks are skin of cheeks and temples, bool [478]."""
     return np.asarray((load_topology().regions.sum(1) < FEATURE) & (np.abs(sideways()[1]) > SIDE))
-
-
-@cache
-def opposite() -> NDArray[np.intp]:
-    """Return for each landmark the one on the other side of the face, [478]."""
-    mean, aside, across = sideways()
-    flipped = mean - 2 * aside[:, None] * across
-    gap = ((flipped[:, None] - mean[None]) ** 2).sum(2)
-    nearest = gap.argmin(1)
-    return np.asarray(np.where(nearest[nearest] == np.arange(LANDMARK_COUNT), nearest, gap.argmin(1)))
 
 
 def mirrored(reference: ReferencePicture, framing: Framing) -> ReferencePicture:

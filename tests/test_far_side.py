@@ -9,7 +9,6 @@ from mien.decoder.far_side import (
     far_side_seen,
     find_far_side,
     mirrored,
-    opposite,
     plain_sides,
     relit,
 )
@@ -17,6 +16,7 @@ from mien.decoder.framing import Framing
 from mien.decoder.mesh import VERTEX_COUNT, place_vertices, to_model_space, visibility
 from mien.decoder.reference_picture import ReferencePicture
 from mien.models.face_model import FaceModel
+from mien.models.face_sides import opposite
 from mien.models.rings import default_rings, ring_offset
 from mien.models.rotation import rotation_matrix
 from mien.models.topology import load_topology
