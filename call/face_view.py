@@ -37,9 +37,13 @@ MAX_WAITING: Final = 64  # messages before the thread; a peer that sends faster 
 
 @dataclass(frozen=True, slots=True)
 class ViewSettings:
-    """What the picture is to be. `longest_px` bounds its longer side; its shape is the stream's."""
+    """What the picture is to be. `longest_px` bounds its longer side; its shape is the stream's, unless `size` is said.
+
+    `size`: width and height, which the stream's picture covers, however large or small that is.
+    """
 
     longest_px: int = 512
+    size: tuple[int, int] | None = None
     rate: Fraction = Fraction(30)
     backend: Backend = "auto"
     out: Path | None = None  # an MP4 of what was shown
@@ -201,7 +205,7 @@ class _Worker:
         self._settings = settings
         self._log = LogWriter.create(str(record[0]), record[1]) if record else None
         self.receiver = Receiver(header, settings=settings.playout, recorder=self._log, now_us=now_us)
-        width, height = fit_view(header.width, header.height, settings.longest_px)
+        width, height = settings.size or fit_view(header.width, header.height, settings.longest_px)
         self._stage = Stage(width=width, height=height, backend=settings.backend)
         self._sink: VideoSink | None = None
         self._sink_failed = False

@@ -16,8 +16,10 @@ from mien.call.self_view import LIVE_RED, with_self_view
 from mien.call.source_worker import SenderSettings, SourceWorker, TrackedFrame
 from mien.call.token_bucket import TokenBucket
 from mien.call.voice_source import open_voice
+from mien.commands.call_options import view_size
 from mien.encoder.capture import Frame
 from mien.protocol.avatar import parse_avatar
+from mien.protocol.errors import MienError
 from mien.protocol.stream import StreamHeader
 from tests.avatar_samples import CREATED
 from tests.call_samples import PortraitSource, PortraitTracker, avatar_file
@@ -195,3 +197,8 @@ def test_view_sizes() -> None:
     assert fit_view(100, 60, 512) == (100, 60)
     assert fit_view(3, 1000, 64) == (2, 64)
     assert PortraitSource.rate == Fraction(30)
+    assert view_size("512") == (512, None)
+    assert view_size("1280x721") == (1280, (1280, 720))  # even, for video coders
+    for text in ("0", "63", "5000", "1280x", "big", "1280x10", "-5"):
+        with pytest.raises(MienError, match="--size"):
+            view_size(text)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -15,12 +16,14 @@ from PIL import Image
 from mien.call import clock
 from mien.call.face_view import FaceView, ShownPicture, ViewSettings
 from mien.cli import main
+from mien.decoder import artist
 from mien.decoder.as_shown import ShownAgain
 from mien.encoder.capture import Frame
 from mien.encoder.owner_key import OwnerKey
 from mien.encoder.scene_sender import check_own_likeness
 from mien.encoder.stream_setup import make_stream_header, owner_fingerprint
 from mien.models.face_model import FaceModel
+from mien.models.generator_fields import OUTPUT_PLANES
 from mien.protocol.avatar import AvatarAssembler, AvatarContent, assemble, sign_avatar
 from mien.protocol.codec import MessageEncoder
 from mien.protocol.control import Rung
@@ -205,6 +208,72 @@ def test_a_scene_layer_goes_along_and_is_drawn(
         assert 0.2 < np.abs(plain - scene).mean() < 20
 
 
+def test_any_size_and_rate_come_from_the_same_stream(
+    encode: Encode, me: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert encode(Clip(1.0), "--scene", "5") == 0
+    capsys.readouterr()
+    pictures: dict[str, list[NDArray[np.int_]]] = {}
+    for size, fps in (("64", None), ("128", None), ("160x90", "60")):
+        out = tmp_path / size
+        args = [
+            "replay",
+            str(encode.path),
+            "--avatar",
+            me,
+            "-o",
+            str(out),
+            "--size",
+            size,
+            "--backend",
+            "numpy",
+        ]
+        assert main([*args, *(["--fps", fps] if fps else []), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["tier"] == "S"
+        pictures[size] = [np.asarray(Image.open(p), int) for p in sorted(out.iterdir())]
+    assert [len(pictures[s]) for s in ("64", "128", "160x90")] == [30, 30, 60]
+    assert pictures["160x90"][0].shape == (90, 160, 3)
+    halved = [p.reshape(64, 2, 64, 2, 3).mean((1, 3)) for p in pictures["128"]]
+    above = slice(0, 38)  # the badge, whose letters are no smaller in a small picture
+    for large, small in zip(halved, pictures["64"], strict=True):
+        assert np.corrcoef(large[above].ravel(), small[above].ravel())[0, 1] > 0.97
+    wide = pictures["160x90"]
+    # Every other picture lies between its neighbours: two steps together are no shorter than the way past it.
+    steps = [np.abs(b - a).mean() for a, b in pairwise(wide)]
+    jumps = [np.abs(b - a).mean() for a, b in pairwise(wide[::2])]
+    assert np.mean(jumps) > 0.2 and np.mean(steps) < 0.8 * np.mean(jumps)
+
+
+def test_the_generator_can_be_left_out(
+    encode: Encode,
+    me: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Brightening:
+        device = "test"
+
+        def __call__(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
+            out = np.zeros((1, OUTPUT_PLANES, *planes.shape[2:]), np.float32)
+            out[:, :3], out[:, 5] = 1, 1
+            return out
+
+    monkeypatch.setattr(artist, "shipped_generator", Brightening)
+    assert encode(Clip(0.5), "--scene", "5") == 0
+    capsys.readouterr()
+    args = ["replay", str(encode.path), "--avatar", me, "--size", "64", "--backend", "numpy", "--json"]
+    mean = {}
+    for switch in ("on", "off"):
+        out = tmp_path / switch
+        assert main([*args, "-o", str(out), "--generator", switch]) == 0
+        assert json.loads(capsys.readouterr().out)["generator"] == ("test" if switch == "on" else None)
+        mean[switch] = np.mean([np.asarray(Image.open(p), int) for p in sorted(out.iterdir())])
+    assert mean["on"] > mean["off"] + 5
+    assert main([*args[:-1], "-o", str(tmp_path / "said"), "--tier", "W"]) == 0
+    assert "tier W\n" in capsys.readouterr().out
+
+
 def test_a_scene_needs_its_owners_face(
     encode: Encode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -348,7 +417,7 @@ def test_inspect_for_a_person(encode: Encode, me: str, capsys: pytest.CaptureFix
 # --- As shown -----------------------------------------------------------------------------------------------
 
 
-async def call(log: Path, whole: AvatarAssembler) -> list[ShownPicture]:
+async def call(log: Path, whole: AvatarAssembler, size: tuple[int, int] | None = None) -> list[ShownPicture]:
     """Run a peer's picture for a second: an avatar that grows by a layer, loss, a fade to the still and back."""
     first = AvatarAssembler(whole.head.data, now_unix_s=NOW_S)
     first.add_layer(0, whole.bodies[0])
@@ -368,7 +437,9 @@ async def call(log: Path, whole: AvatarAssembler) -> list[ShownPicture]:
     )
     faults: list[Exception] = []
     view = FaceView(
-        ViewSettings(longest_px=64, backend="numpy"), on_fault=faults.append, on_unusable=faults.append
+        ViewSettings(longest_px=64, size=size, backend="numpy"),
+        on_fault=faults.append,
+        on_unusable=faults.append,
     )
     view.start(stream, record=(log, header))
     encoder = MessageEncoder(stream, frames_per_message=3)
@@ -398,6 +469,17 @@ async def call(log: Path, whole: AvatarAssembler) -> list[ShownPicture]:
 
 def whole_of(path: str) -> AvatarAssembler:
     return assemble(Path(path).read_bytes(), now_unix_s=NOW_S)
+
+
+def test_a_view_may_have_a_shape_of_its_own(tmp_path: Path, me: str) -> None:
+    log = tmp_path / "call.mien"
+    shown = asyncio.run(call(log, whole_of(me), size=(96, 54)))
+    assert all(picture.rgb.shape == (54, 96, 3) for picture in shown)
+    with open_log(str(log)) as reader:
+        again = ShownAgain(reader, whole_of(me), now_unix_s=NOW_S)
+        assert all(picture.rgb.shape == (54, 96, 3) for picture in again.pictures())
+        again.close()
+    assert again.agreement.pictures_equal == again.agreement.pictures > 0
 
 
 def test_a_call_is_repeated_to_the_bit(me: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from mien.call.scripted_source import Act, CoverableSource, parse_script
 from mien.call.signalling import room_url
 from mien.commands.avatar_files import read_avatar
+from mien.commands.call_options import view_size
 from mien.decoder.window import Window
 from mien.encoder.capture import open_source
 from mien.encoder.identity import watched
@@ -100,7 +101,8 @@ def _open_window(options: argparse.Namespace, console: Console) -> Window | None
         console.print(f"no window: {fate}")
         return None
     try:
-        return Window(options.size, options.size)
+        longest_px, size = view_size(options.size)
+        return Window(*(size or (longest_px, longest_px)))
     except MienError as error:
         console.print(f"no window ({error}): {fate}")
         return None

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from mien.protocol.private_files import cache_folder
 from mien.protocol.quantizer import Quality
 
 ICE_PASSWORD: Final = "MIEN_ICE_PASSWORD"
+MAX_VIEW_PX: Final = 4096
 LEAST_VIDEO_KBPS: Final = 600.0
 
 
@@ -85,7 +87,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--record", type=Path, metavar="FILE.mien", help="record what comes; the other side is told"
     )
     picture.add_argument(
-        "--size", type=int, default=512, metavar="PX", help="longest side of the picture (default: 512)"
+        "--size",
+        default="512",
+        metavar="PX|WxH",
+        help="longest side of the picture, or its width and height (default: 512)",
     )
     picture.add_argument("--fps", type=float, default=30.0, help="pictures a second (default: 30)")
     picture.add_argument(
@@ -131,7 +136,6 @@ def check_options(options: argparse.Namespace) -> None:
     for name, low, high in (
         ("seconds", 0.1, 86_400),
         ("fps", 1, 60),
-        ("size", 64, 4096),
         ("transfer_kbps", 1, 1e6),
         ("voice_kbps", MIN_KBPS, MAX_KBPS),
         ("budget_kbps", 1, 1e6),
@@ -139,6 +143,7 @@ def check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
             raise MienError(f"--{name.replace('_', '-')} {value:g}: expected {low:g} to {high:g}")
+    view_size(options.size)
     for path in (options.out, options.record, options.json_stats and Path(options.json_stats)):
         if path is not None and not path.absolute().parent.is_dir():
             raise MienError(
@@ -187,6 +192,20 @@ def _voice(options: argparse.Namespace) -> VoiceSettings:
     return VoiceSettings(options.voice_kbps or usual.kbps, options.voice_frame_ms or usual.frame_ms)
 
 
+def view_size(text: str) -> tuple[int, tuple[int, int] | None]:
+    """Return the longer side of the picture, and width and height where both are said. Raises `MienError`."""
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if match is None:
+        raise MienError(f"--size {text}: expected a number of pixels, or WIDTHxHEIGHT")
+    sides = [int(side) for side in match.groups() if side is not None]
+    if not all(64 <= side <= MAX_VIEW_PX for side in sides):
+        raise MienError(f"--size {text}: expected 64 to {MAX_VIEW_PX} pixels each way")
+    if len(sides) == 1:
+        return sides[0], None
+    width, height = (side // 2 * 2 for side in sides)  # as video coders want them
+    return max(width, height), (width, height)
+
+
 def _qualities(options: argparse.Namespace) -> frozenset[Quality]:
     if options.quality is not None:
         return frozenset({Quality[options.quality.upper()]})
@@ -195,11 +214,15 @@ def _qualities(options: argparse.Namespace) -> frozenset[Quality]:
 
 def call_settings(options: argparse.Namespace, url: str) -> CallSettings:
     """Return what the call may do; `url` is the room's."""
+    longest_px, size = view_size(options.size)
     addresses = Addresses.BOTH if is_loopback(url) else Addresses.INTERFACES
     password = os.environ.get(ICE_PASSWORD)
     return CallSettings(
         view=ViewSettings(
-            longest_px=options.size, rate=Fraction(options.fps).limit_denominator(1001), out=options.out
+            longest_px=longest_px,
+            size=size,
+            rate=Fraction(options.fps).limit_denominator(1001),
+            out=options.out,
         ),
         sender=SenderSettings(
             quality=Quality[(options.quality or "normal").upper()],

@@ -29,6 +29,7 @@ from mien.protocol.stream import MAX_PICTURE_PX
 EXAMPLE: Final = """examples:
   mien replay talk.mien --avatar me.avatar -o talk.mp4
   mien replay talk.mien --avatar me.avatar -o frames/ --size 256
+  mien replay talk.mien --avatar me.avatar -o large.mp4 --size 1280x720 --fps 60
   mien replay talk.mien --avatar me.avatar -o sheet.png
   mien replay call.mien --avatar them.avatar -o call.mp4 --as-shown
 """
@@ -59,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tier",
         choices=["W", "N", "S"],
         help="W: mesh warp; S: with the log's scene layer (default: S where there is one; N: not yet)",
+    )
+    parser.add_argument(
+        "--generator",
+        choices=["on", "off"],
+        default="on",
+        help="off: paint the scene layer without the generator (default: on, where this version has one)",
     )
     parser.add_argument(
         "--as-shown", action="store_true", help="repeat what a call showed, at the times that it did"
@@ -148,7 +155,15 @@ def replay_source(
     schedule = make_schedule(segments, options.fps)
     rate = options.fps or default_rate(recording)
     backend: Backend = options.backend or "auto"
-    with closing(Artist(avatar, width=width, height=height, backend=backend, scene=tier == "S")) as artist:
+    artist = Artist(
+        avatar,
+        width=width,
+        height=height,
+        backend=backend,
+        scene=tier == "S",
+        generator=options.generator == "on",
+    )
+    with closing(artist):
         artist.draw(schedule[0])  # what cannot be drawn should not replace a file
         sink = open_sink(options.output, width=width, height=height, rate=rate, total=len(schedule))
         with closing(sink):
@@ -160,6 +175,7 @@ def replay_source(
         "height": height,
         "renderer": artist.backend,
         "tier": tier,
+        "generator": artist.generator.device if artist.generator else None,
         "finished": recording.ended,
         "damage": str(recording.damage) if recording.damage else None,
     }
@@ -255,7 +271,10 @@ def tell(output: str, report: dict[str, Any]) -> str:
     """Return what was done, for a person."""
     if "states" not in report:
         size = f"{report['width']} x {report['height']}"
-        return f"{output}: {report['frames']} frames, {size}, drawn by {report['renderer']}"
+        by = f"drawn by {report['renderer']}, tier {report['tier']}"
+        if report["generator"]:
+            by += f", generator on the {report['generator']}"
+        return f"{output}: {report['frames']} frames, {size}, {by}"
     return (
         f"{output}: {report['frames']} frames; equal to what was shown: {report['states_equal']} of {report['states']} "
         f"states, {report['pictures_equal']} of {report['pictures']} pictures"
