@@ -5,13 +5,14 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table
 
+from mien.bench.budget_page import budget_table, draw_budget_plot, write_budget_page
+from mien.bench.budget_rows import BudgetRow
 from mien.bench.call_cases import Voice
 from mien.bench.call_voices import Voices
 from mien.bench.called_person import called_person
@@ -39,29 +40,6 @@ TABLE_COLUMNS: Final = 150
 MAX_SECONDS: Final = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetRow:
-    """What one side of a call sent with a budget, kbps on the wire. `plan`: the last; `changes`: how many there were.
-
-    `most_kbps`: in any five seconds. `latency_ms`: of our face over there. `frames_left_out`: what a busy machine did
-    not track, which would have cost more.
-    """
-
-    budget_kbps: float
-    voice: bool
-    seconds: float
-    plan: str
-    plan_kbps: float
-    mean_kbps: float
-    most_kbps: float
-    voice_kbps: float
-    face_kbps: float
-    payload_kbps: float
-    latency_ms: float
-    changes: int
-    frames_left_out: int
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the bench's arguments."""
     parser.add_argument(
@@ -78,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KBPS",
         help="for calls in which nobody speaks",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write budget.jsonl and budget.png there")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write budget.jsonl, budget.png and budget.html there"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
 
 
@@ -97,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
                 measure_budget(person, voices, budget, speaks=speaks, seconds=options.seconds)
             )
     report(rows, options)
-    return int(any(row.most_kbps > row.budget_kbps for row in rows))
+    return int(not all(row.kept for row in rows))
 
 
 async def measure_budget(
@@ -138,6 +118,8 @@ def _row(side: SideResult, budget_kbps: float, *, speaks: bool, seconds: float) 
         latency_ms=sent.reported_latency_ms,
         changes=len(rate.changes) - 1,
         frames_left_out=sent.frames_left_out,
+        stall_ms=side.stall_us / 1000,
+        dearest={cause: round(kbps, 4) for cause, kbps in side.dearest.by_cause.items()},
     )
 
 
@@ -152,46 +134,4 @@ def report(rows: Sequence[BudgetRow], options: argparse.Namespace) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "budget.jsonl").write_text("\n".join(lines) + "\n")
         draw_budget_plot(rows, options.out / "budget.png")
-
-
-def budget_table(rows: Sequence[BudgetRow]) -> Table:
-    """Return one line for each side of each call."""
-    table = Table(title="kbps on the wire, one way, everything counted", title_justify="left")
-    for name in ("budget", "mean", "most in 5 s", "voice", "face", "payload", "model", "latency ms", "plan"):
-        table.add_column(name, justify="left" if name == "plan" else "right")
-    for row in rows:
-        figures = (
-            row.mean_kbps,
-            row.most_kbps,
-            row.voice_kbps,
-            row.face_kbps,
-            row.payload_kbps,
-            row.plan_kbps,
-        )
-        table.add_row(
-            f"{row.budget_kbps:g}", *(f"{f:.2f}" for f in figures), f"{row.latency_ms:.0f}", row.plan
-        )
-    return table
-
-
-def draw_budget_plot(rows: Sequence[BudgetRow], path: Path) -> None:
-    """Write a picture: what was sent against the budget, below the line where both are the same."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 5))
-    top = 1.1 * max(row.budget_kbps for row in rows)
-    axes.plot([0, top], [0, top], color="0.7", label="the budget")
-    for speaks, name, colour in ((True, "voice and face", "tab:blue"), (False, "face alone", "tab:orange")):
-        chosen = [row for row in rows if row.voice is speaks]
-        budgets = [row.budget_kbps for row in chosen]
-        axes.plot(budgets, [row.most_kbps for row in chosen], "^", color=colour, label=f"{name}, most in 5 s")
-        axes.plot(budgets, [row.mean_kbps for row in chosen], ".", color=colour, label=f"{name}, mean")
-    axes.set_xlabel("budget, kbps")
-    axes.set_ylabel("sent, kbps on the wire")
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+        write_budget_page(rows, options.out)

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.bench.dearest_window import DearestWindow, watch_windows
 from mien.bench.played_face import PlayedSource, PlayedTracker, Take
 from mien.call.audio import FRAME_SAMPLES, VoiceTrack
 from mien.call.carrier_choice import CarrierWish
@@ -85,6 +86,8 @@ class SideResult:
     metered_bytes: int  # the whole call's
     ports: frozenset[int]
     statistics: CallStatistics
+    dearest: DearestWindow = field(default_factory=DearestWindow)
+    stall_us: int = 0  # for how long the event loop stood still at most
 
     def kbps(self, *causes: str) -> float:
         """Return what some causes cost, or all."""
@@ -140,6 +143,8 @@ class _Steady:
 
     before: CallStatistics
     after: CallStatistics
+    dearest: DearestWindow
+    stall_us: int
 
 
 async def _conduct(call: TwoWayCall, sessions: list[CallSession], steady: list[_Steady]) -> None:
@@ -156,9 +161,10 @@ async def _conduct(call: TwoWayCall, sessions: list[CallSession], steady: list[_
         ) from None
     await asyncio.sleep(call.settle_s)
     before = [await session.statistics() for session in sessions]
-    await asyncio.sleep(call.seconds)
+    watched = await watch_windows([session.meter for session in sessions], call.seconds)
     after = [await session.statistics() for session in sessions]
-    steady += map(_Steady, before, after)
+    for parts in zip(before, after, watched.windows, strict=True):
+        steady.append(_Steady(*parts, watched.stall_us))
     sessions[0].hang_up()
 
 
@@ -213,6 +219,8 @@ def _result(session: CallSession, statistics: CallStatistics, steady: _Steady) -
         metered_bytes=statistics.wire.total(Direction.SENT).wire_bytes,
         ports=session.meter.local_ports,
         statistics=statistics,
+        dearest=steady.dearest,
+        stall_us=steady.stall_us,
     )
 
 
