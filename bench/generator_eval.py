@@ -31,7 +31,6 @@ Floats = NDArray[np.float32]
 FIGURES: Final = (
     "ssim", "face_ssim", "msssim", "gmsd", "edge", "face_edge", "psnr", "flicker", "akd", "mouth", "blendshapes",
 )  # fmt: skip
-STEP: Final = 5  # one of so many frames is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +108,9 @@ def painted(shard: Shard, fields: list[Floats], frame: int) -> Picture:
 class Originals:
     """A shard's true frames, and the faces in them."""
 
-    def __init__(self, shard: Shard, retracker: Retracker | None) -> None:
+    def __init__(self, shard: Shard, retracker: Retracker | None, *, step: int = 5) -> None:
         self.shard, self._retracker = shard, retracker
-        self.frames = list(range(1, len(shard.truth) - 1, STEP))
+        self.frames = list(range(1, len(shard.truth) - 1, step))
         self._faces = {n: self._face(shard.truth[n]) for n in self.frames} if retracker else {}
 
     def _face(self, picture: Picture) -> Face | None:
@@ -162,6 +161,7 @@ def main() -> int:
     parser.add_argument("--face", action="store_true", help="the scene that shows the face")
     parser.add_argument("--only", default="", help="shards whose name holds one of these, with commas")
     parser.add_argument("--track", action="store_true", help="faces as well (slower)")
+    parser.add_argument("--step", type=int, default=5, help="one of so many frames is measured")
     parser.add_argument("--no-base", action="store_true", help="leave out what is drawn without weights")
     parser.add_argument("--clips", action="store_true", help="each clip")
     options = parser.parse_args()
@@ -179,7 +179,7 @@ def main() -> int:
         )
         if scene is None:
             continue
-        originals = Originals(shard, retracker)
+        originals = Originals(shard, retracker, step=options.step)
         for arm in arms:
             rows[arm.name].append(originals.measured(all_fields(shard, scene, arm.network)))
             if options.clips:

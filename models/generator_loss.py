@@ -27,7 +27,7 @@ class Weights:
     edges: float = 2.0  # at each place, and
     energy: float = 2.0  # in all: too soft is worse than too sharp
     restless: float = 0.05
-    restored: float = 0.5
+    restored: float = 3.0
     flow: float = 0.02
 
 
