@@ -1,20 +1,37 @@
-"""What a frame costs: the sender's CPU time and the receiver's pictures per second, on this machine."""
+"""What a frame costs: the sender's CPU time and the receiver's pictures per second, on this machine.
 
+`mien bench speed` draws a talk in every tier and size.
+"""
+
+import argparse
+import json
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
+from mien.bench.drawing_speed import DrawingSpeed, measure_drawing
+from mien.bench.picture_drawing import code, enrol
+from mien.bench.provenance import provenance
+from mien.commands.avatar_files import read_avatar
+from mien.decoder.generator import Generator, shipped_generator
 from mien.decoder.playout import Playout
+from mien.decoder.recording import Segment, read_recording
+from mien.decoder.renderer import BACKENDS
 from mien.decoder.stage import Stage
 from mien.encoder.capture import Frame
 from mien.encoder.sender import FaceSender
 from mien.encoder.stream_setup import make_fitter, make_stream_header
+from mien.encoder.synthetic_source import SyntheticSource
 from mien.encoder.tracker import Tracker
 from mien.protocol.avatar import Avatar
 from mien.protocol.codec import (
@@ -26,12 +43,21 @@ from mien.protocol.codec import (
     frames_per_batch,
 )
 from mien.protocol.control import Rung
+from mien.protocol.errors import MienError
+from mien.protocol.log import open_log
 from mien.protocol.message import CoefficientMessage
 from mien.protocol.quantizer import MAX_VALUE, Quality, to_steps
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 from mien.protocol.tables import Tables
 
+EXAMPLE: Final = """examples:
+  mien bench speed
+  mien bench speed --log talk.mien --avatar me.avatar --sizes 512x512 --generator off --json
+"""
+ENROL_SECONDS: Final = 8
+TALK_SECONDS: Final = 8
+SCENE_KBPS: Final = 5.0
 WARM_UP: Final = 10  # frames or pictures that are not counted
 SIZES_PX: Final = (256, 512)
 PASSES: Final = 3
@@ -212,3 +238,118 @@ class _Timeline:
 
     def _arrival_us(self, batch: Batch) -> int:
         return int((batch.first_tick / self.tick_rate + Fraction(BATCH_SECONDS)) * 1_000_000)
+
+
+# --- mien bench speed ---------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the measurement's arguments."""
+    parser.add_argument("--log", metavar="FILE", help="a talk (default: one of the synthetic portrait)")
+    parser.add_argument("--avatar", metavar="FILE", help="its avatar")
+    parser.add_argument(
+        "--sizes",
+        default="256x256,512x512,1280x720",
+        metavar="WxH,...",
+        help="default: %(default)s",
+    )
+    parser.add_argument("--pictures", type=int, default=150, metavar="N", help="for each (default: 150)")
+    parser.add_argument(
+        "--fps",
+        type=Fraction,
+        default=Fraction(30),
+        metavar="N",
+        help="pictures made of a second of the talk; the scene's ten cost extra (default: 30)",
+    )
+    parser.add_argument(
+        "--generator",
+        default="on",
+        metavar="on|off|FILE",
+        help="measure tier S with it, too, or with that of an ONNX file (default: on, where there is one)",
+    )
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what draws (default: auto)")
+    parser.add_argument("--json", action="store_true", help="report as one JSON line")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the measurement."""
+    sizes = parse_sizes(options.sizes)
+    if (options.log is None) != (options.avatar is None):
+        raise MienError("--log and --avatar go together")
+    if options.pictures < 1 or not 0 < options.fps <= 240:
+        raise MienError("expected --pictures of 1 or more and --fps of more than 0, at most 240")
+    generator = chosen_generator(options.generator)
+    console = Console(stderr=True)
+    with console.status("preparing a talk"):
+        avatar, segments = known_talk(options) if options.log else synthetic_talk()
+    tiers: list[tuple[str, Generator | None]] = [("W", None)]
+    if any(segment.scene for segment in segments):
+        tiers += [("S", None), *([("S", generator)] if generator else [])]
+    rows = []
+    for size in sizes:
+        for tier, network in tiers:
+            with console.status(f"{tier} at {size[0]} x {size[1]}"):
+                rows.append(
+                    measure_drawing(
+                        avatar, segments, tier=tier, size=size, rate=options.fps, pictures=options.pictures,
+                        generator=network, backend=options.backend,
+                    )
+                )  # fmt: skip
+    if options.json:
+        print(json.dumps({**provenance(), "rows": [asdict(row) for row in rows]}))
+    else:
+        Console(soft_wrap=True).print(table_of(rows))
+    return 0
+
+
+def parse_sizes(text: str) -> list[tuple[int, int]]:
+    """Return the sizes of a list. Raises `MienError`."""
+    try:
+        sizes = [(int(w), int(h)) for w, h in (word.split("x") for word in text.split(","))]
+    except ValueError:
+        raise MienError(f"--sizes {text}: expected for example 256x256,1280x720") from None
+    if not all(16 <= side <= 4096 for size in sizes for side in size):
+        raise MienError(f"--sizes {text}: expected 16 to 4096 pixels each way")
+    return sizes
+
+
+def chosen_generator(text: str) -> Generator | None:
+    """Return the generator that an option names. Raises `MienError`."""
+    if text == "off":
+        return None
+    if text == "on":
+        return shipped_generator()
+    try:
+        return Generator(Path(text).read_bytes())
+    except OSError as error:
+        raise MienError(f"--generator {text}: {error.strerror}; expected on, off or an ONNX file") from error
+
+
+def known_talk(options: argparse.Namespace) -> tuple[Avatar, list[Segment]]:
+    """Return what a log says, and the avatar that shows it. Raises `MienError`."""
+    avatar = read_avatar(options.avatar).avatar
+    with open_log(options.log) as reader:
+        segments = [segment for segment in read_recording(reader).segments if len(segment.track)]
+    if avatar is None or not segments:
+        raise MienError(f"{options.log} and {options.avatar} give nothing to draw")
+    return avatar, segments
+
+
+def synthetic_talk() -> tuple[Avatar, list[Segment]]:
+    """Enrol and code the synthetic portrait, with a scene layer. Raises `MienError`."""
+    with closing(SyntheticSource(ENROL_SECONDS, size_px=512)) as enrolled:
+        avatar = enrol(enrolled).avatar
+    with closing(SyntheticSource(TALK_SECONDS, start_s=ENROL_SECONDS, size_px=512)) as source:
+        talk = code(source, avatar, Quality.NORMAL, SCENE_KBPS)
+    return avatar, [segment for segment in talk.recording.segments if len(segment.track)]
+
+
+def table_of(rows: Sequence[DrawingSpeed]) -> Table:
+    """Return the table for people."""
+    table = Table(title=f"drawing with {rows[0].device}" if rows else None, box=None)
+    for heading in ("size", "tier", "generator", "pictures/s", "CPU ms each"):
+        table.add_column(heading, justify="right" if heading[0] in "pC" else "left")
+    for row in rows:
+        network = f"{row.generator}, {row.generator_ms} ms a scene picture" if row.generator else "-"
+        table.add_row(f"{row.width} x {row.height}", row.tier, network, f"{row.fps:g}", f"{row.cpu_ms:g}")
+    return table

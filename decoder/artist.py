@@ -45,7 +45,7 @@ class Artist:
         self.generator: Generator | None = None  # what improved the scene
         self._scene: SceneReplay | None = None
         self._scene_of: Segment | None = None
-        self.backend = "none"
+        self.backend = self.device = "none"
 
     def draw(self, due: Due) -> NDArray[np.uint8]:
         """Return RGB uint8 [height, width, 3]."""
@@ -85,5 +85,6 @@ class Artist:
                 stream=framing,
                 backend=self._wanted,
             )
-            self._framing, self.backend = framing, self._renderer.backend
+            self._framing = framing
+            self.backend, self.device = self._renderer.backend, self._renderer.device
         return self._renderer

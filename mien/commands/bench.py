@@ -18,6 +18,7 @@ BENCHES: Final[dict[str, str]] = {
     "voice": "a voice's kbps, and what noise, echo and losses do to it",
     "latency": "frame stamp to picture, step by step",
     "call": "a whole call, every byte counted",
+    "speed": "pictures drawn a second, by tier and size",
     "budget": "calls with a budget, and what they send",
 }
 
