@@ -15,23 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.encoder.appearance import FrameQuality, frame_quality, measure_appearance
+from mien.encoder.completion import complete
 from mien.encoder.enrolment_coverage import Item, ItemCoverage, features_of, measure_coverage
 from mien.encoder.enrolment_guide import Guide
 from mien.encoder.layer_packing import LayerBudget, PackedReference, pack_avatar
 from mien.encoder.matte import Matter, open_matter
 from mien.encoder.occlusion import occlusion
+from mien.encoder.photo_checks import check_photo, photo_warnings
 from mien.encoder.reference_depth import Fitted
 from mien.encoder.reference_selection import (
+    NAMES,
     coverage,
     face_features,
     rest_distances,
     select_references,
     upright,
 )
-from mien.encoder.ring_calibration import calibrate_rings
+from mien.encoder.ring_calibration import calibrate_rings, with_offsets_of_first
 from mien.encoder.tracker import Tracker
 from mien.encoder.tracker_choice import open_tracker
 from mien.models.alignment import align
+from mien.models.appearance_code import Region
 from mien.models.face_model import FaceModel
 from mien.models.fit import estimate_neutral, reference_scale
 from mien.models.topology import FACE_OVAL
@@ -71,13 +75,13 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How an enrolment is made: the references' longer side and number, and the part of the source to use."""
+    """How an enrolment is made: the references' longer side and number, the part of the source to use."""
 
     reference_px: int = 512
     references: int = DEFAULT_REFERENCES
     window: Window = field(default_factory=Window)
     expires_unix_s: int | None = None
-    complete: bool = True
+    complete: bool = True  # make up references for what was never seen (`mien.encoder.completion`)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +93,9 @@ class Enrolment:
     frames: int
     without_face: int
     several_faces: int
-    reference_frames: tuple[int, ...]  # numbers of the source's frames
+    reference_frames: tuple[
+        int, ...
+    ]  # numbers of the source's frames; for a made-up one, what it was made from
     coverage: dict[str, tuple[float, float, float, float]]
     picture_quality: int
     first_quality: int
@@ -250,10 +256,17 @@ def _check(footage: Footage) -> None:
     if footage.frames == 0:
         raise MienError("there was no frame to enrol from: choose a part of the clip that exists")
     if not footage.tracks:
+        if footage.several_faces == footage.frames == 1:
+            raise MienError("the photo shows several faces: cut yours out, an avatar is of one person")
         if footage.several_faces > footage.without_face:
             raise MienError(
                 f"several faces in {footage.several_faces} of {footage.frames} frames: "
                 "an avatar is of one person, so be alone in the picture"
+            )
+        if footage.frames == 1:
+            raise MienError(
+                "no face in the photo: take one that shows the whole face from the front, in good light, the head a "
+                "quarter of the picture's height or more"
             )
         raise MienError(
             f"no face in {footage.frames} frames: face the camera, with light from the front, "
@@ -261,9 +274,10 @@ def _check(footage: Footage) -> None:
         )
     tall = float(np.median([np.ptp(t[list(FACE_OVAL), 1]) for t in footage.tracks]))
     if tall < MIN_FACE_PX:
-        raise MienError(
-            f"the face is only {tall:.0f} pixels tall, {MIN_FACE_PX} are needed: come nearer to the camera"
-        )
+        remedy = "take the photo from nearer" if footage.frames == 1 else "come nearer to the camera"
+        raise MienError(f"the face is only {tall:.0f} pixels tall, {MIN_FACE_PX} are needed: {remedy}")
+    if footage.frames == 1:
+        check_photo(footage.tracks[0])
     qualities = [quality for _, _, quality in footage.pool]
     exposure = float(np.median([q.exposure for q in qualities]))
     if exposure < MIN_EXPOSURE:
@@ -274,14 +288,14 @@ def _check(footage: Footage) -> None:
         raise MienError("the face is blurred: wipe the lens, hold still, let the camera focus, and try again")
 
 
-def _warnings(footage: Footage, chosen: int, features: NDArray[np.float32]) -> tuple[str, ...]:
+def _warnings(
+    footage: Footage, chosen: int, features: NDArray[np.float32], made_up: tuple[str, ...]
+) -> tuple[str, ...]:
     """Return what the user should know about an avatar that can be made, but could be better."""
     found: list[str] = []
     if len(footage.tracks) == 1:
-        found.append(
-            "one picture only: the inside of the mouth, closed eyes and a turned head are guessed; "
-            "a clip of some seconds in which you talk, blink and look around shows more"
-        )
+        yaw, pitch = (float(features[0, NAMES.index(name)]) for name in ("yaw", "pitch"))
+        found += photo_warnings(footage.tracks[0], yaw_deg=yaw, pitch_deg=pitch, made_up=made_up)
     elif chosen < 4:
         found.append(
             f"the face hardly moves, so {chosen} references say all: talk, blink and turn your head for more"
@@ -346,6 +360,8 @@ def _make(
     poses = np.stack([fitted.fit(points).pose for points in landmarks])
     poses[chosen] = [state.pose for _, state in deepened]  # as the renderer will fit them
     rings = calibrate_rings(pictures, landmarks, poses, unit_px=float(unit_px) * scale, references=chosen)
+    made = complete(packed, fitted, code.mean[Region.SKIN]) if settings.complete else []
+    rings = with_offsets_of_first(rings, len(packed), len(made))
     tell("packing", 0, 0)
     declaration = Declaration(
         name=name,
@@ -358,9 +374,10 @@ def _make(
         unit_px=unit_px,
         width=footage.width,
         height=footage.height,
+        made_up=tuple((len(packed) + at, str(one.kind)) for at, one in enumerate(made)),
     )
     result = pack_avatar(
-        packed,
+        [*packed, *(one.reference for one in made)],
         neutral=neutral,
         appearance=code.to_vector(),
         rings=rings,
@@ -374,12 +391,14 @@ def _make(
         frames=footage.frames,
         without_face=footage.without_face,
         several_faces=footage.several_faces,
-        reference_frames=tuple(footage.numbers[indices[entry]] for entry in chosen),
+        reference_frames=tuple(
+            footage.numbers[indices[entry]] for entry in [*chosen, *(chosen[0] for _ in made)]
+        ),
         coverage=coverage(features, chosen),
         picture_quality=result.picture_quality,
         first_quality=result.first_quality,
         matter=matter.name,
-        warnings=_warnings(footage, len(chosen), features),
+        warnings=_warnings(footage, len(chosen), features, tuple(str(one.kind) for one in made)),
         items=_items(footage, features_of(tracks, neutral, model), qualities),
     )
 

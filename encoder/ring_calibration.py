@@ -180,6 +180,14 @@ def measure_offsets(
     return np.asarray(offsets.transpose(1, 0, 2).reshape(len(rings), -1), np.float32)
 
 
+def with_offsets_of_first(rings: NDArray[np.float32], references: int, more: int) -> NDArray[np.float32]:
+    """Return rings in which `more` references after the first `references` have the offsets of the first one."""
+    if rings.shape[1] <= ROW_LENGTH or not more:
+        return rings
+    known = rings[:, : ROW_LENGTH + 2 * references]
+    return np.concatenate([known, np.tile(known[:, ROW_LENGTH : ROW_LENGTH + 2], more)], 1)
+
+
 def sample(flow: NDArray[np.float32], at: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a flow [h, w, 2] or a picture [h, w] at points [a, 2], bilinear: [a, channels]."""
     x, y = at[:, 0].astype(np.float32)[None] - 0.5, at[:, 1].astype(np.float32)[None] - 0.5

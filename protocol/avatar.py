@@ -341,6 +341,9 @@ class Declaration:
     unit_px: Fraction
     width: int
     height: int
+    made_up: tuple[
+        tuple[int, str], ...
+    ] = ()  # slots of references that were not photographed, what they show
 
 
 def sign_avatar(content: AvatarContent, declaration: Declaration, signer: Signer) -> bytes:
@@ -377,6 +380,7 @@ def _declare(declaration: Declaration, owner: bytes, layers: list[tuple[int, int
         layers=tuple(
             Layer(kind, slot, len(body), hashlib.sha256(body).digest()) for kind, slot, body in layers
         ),
+        made_up=d.made_up,
     )
 
 

@@ -1,7 +1,7 @@
 """The manifest of an avatar: whose it is, what it may be used for, and which layers belong to it."""
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from fractions import Fraction
 from typing import Any, ClassVar, Final, Self
 
@@ -55,6 +55,18 @@ class Layer:
             raise WireError(f"a layer's hash is {len(self.sha256)} bytes, expected 32")
 
 
+class MadeUp(StrEnum):
+    """What a reference shows that nobody photographed: enrolment made it from another one."""
+
+    OPEN_MOUTH = "open mouth"
+    PARTED_LIPS = "parted lips"
+    SHUT_LIDS = "shut lids"
+
+
+MAX_MADE_UP_BYTES: Final = 32
+MADE_UP: Final = "made-up"  # the key in `later`
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What the owner signs: the owner's key, then a msgpack map.
@@ -69,7 +81,8 @@ class Manifest:
         consent  [kind, statement, unix time]   frame    [unit_px in 1/16, width, height] of the enrolment
         uses     [str, ...]                     layers   [[kind, slot, size, sha256], ...]
         created  int unix time                  expires  int unix time; absent if it never does
-        later    map, absent if empty: for later versions, skipped
+        later    map, absent if empty: for later versions, unknown keys skipped. Known:
+                 made-up  [[slot, str], ...]: references that were not photographed, and what they show (`MadeUp`)
 
     The key stands in front so that the signature is checked before any msgpack is read. Every reader checks the signature over the bytes that it received, never over its own re-encoding: msgpack
     writes one value in many ways. The avatar's id is the SHA-256 of those same bytes.
@@ -88,6 +101,7 @@ class Manifest:
     width: int
     height: int
     layers: tuple[Layer, ...]
+    made_up: tuple[tuple[int, str], ...] = ()  # by slot; texts that are no `MadeUp` come from later versions
 
     def __post_init__(self) -> None:
         if len(self.owner) != OWNER_BYTES:
@@ -112,6 +126,7 @@ class Manifest:
         if not (1 <= self.width <= MAX_PICTURE_PX and 1 <= self.height <= MAX_PICTURE_PX):
             raise WireError(f"frame is {self.width} x {self.height}, expected 1 to {MAX_PICTURE_PX} each way")
         _check_layers(self.layers)
+        _check_made_up(self.made_up)
 
     def permits(self, use: PermittedUse) -> bool:
         """Return whether the owner permits this use."""
@@ -138,6 +153,8 @@ class Manifest:
         }
         if self.expires_unix_s is not None:
             fields["expires"] = self.expires_unix_s
+        if self.made_up:
+            fields["later"] = {MADE_UP: [[slot, str(text)] for slot, text in self.made_up]}
         data: bytes = self.owner + msgpack.packb(fields)
         if len(data) > MAX_MANIFEST_BYTES:
             raise WireError(f"the manifest is {len(data)} bytes, expected at most {MAX_MANIFEST_BYTES}")
@@ -157,8 +174,7 @@ class Manifest:
                 f"the avatar has schema {schema}, expected {cls.SCHEMA}: update mien or enrol again"
             )
         expires = _take(fields, "expires", int) if "expires" in fields else None
-        if "later" in fields:
-            _take(fields, "later", dict)
+        later = _take(fields, "later", dict) if "later" in fields else {}
         unit_px, width, height = _take_tuple(fields, "frame", (int, int, int))
         tracker = _take(fields, "tracker", int)
         if tracker not in TrackerId._value2member_map_:
@@ -176,6 +192,7 @@ class Manifest:
             width=width,
             height=height,
             layers=_layers(_take(fields, "layers", list)),
+            made_up=_made_up(_take(later, MADE_UP, list) if MADE_UP in later else []),
         )
         if fields:
             raise WireError(f"the manifest has the unknown key {min(fields)!r:.40}")
@@ -195,6 +212,14 @@ def _check_layers(layers: tuple[Layer, ...]) -> None:
     total = sum(x.size for x in layers)
     if total > MAX_AVATAR_BYTES:
         raise WireError(f"the layers are {total} bytes, expected at most {MAX_AVATAR_BYTES}")
+
+
+def _check_made_up(made_up: tuple[tuple[int, str], ...]) -> None:
+    slots = [slot for slot, _ in made_up]
+    if len(set(slots)) != len(slots) or not all(0 <= slot < MAX_REFERENCES for slot in slots):
+        raise WireError(f"made-up references in slots {slots}, expected each once, 0 to {MAX_REFERENCES - 1}")
+    for _, text in made_up:
+        check_text("what a made-up reference shows", text, max_bytes=MAX_MADE_UP_BYTES, empty=False)
 
 
 def _unpack(data: bytes) -> dict[str, Any]:
@@ -262,3 +287,12 @@ def _layers(rows: list[Any]) -> tuple[Layer, ...]:
         raise WireError(f"{len(rows)} layers, expected at most {MAX_LAYERS}")
     kinds = (int, int, int, bytes)
     return tuple(Layer(*_tuple("a layer", _typed("a layer", row, list), kinds)) for row in rows)
+
+
+def _made_up(rows: list[Any]) -> tuple[tuple[int, str], ...]:
+    if len(rows) > MAX_REFERENCES:
+        raise WireError(f"{len(rows)} made-up references, expected at most {MAX_REFERENCES}")
+    what = "a made-up reference"
+    return tuple(
+        (slot, text) for slot, text in (_tuple(what, _typed(what, r, list), (int, str)) for r in rows)
+    )

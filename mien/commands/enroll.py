@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="longer side of the reference pictures (default: %(default)s)",
     )
     parser.add_argument("--references", type=int, default=6, help="how many, 1 to 16 (default: %(default)s)")
+    parser.add_argument(
+        "--only-photographed",
+        action="store_true",
+        help="make up no reference pictures for what was never seen (an open mouth, shut lids)",
+    )
     parser.add_argument(
         "--expires-days", type=int, help="the avatar is refused after so many days (default: never)"
     )
@@ -166,7 +172,12 @@ def _settings(options: argparse.Namespace, now_unix_s: int) -> Settings:
     if options.expires_days is not None and not 1 <= options.expires_days <= 36_500:
         raise MienError(f"--expires-days {options.expires_days}: expected 1 to 36500")
     expires = None if options.expires_days is None else now_unix_s + options.expires_days * 86_400
-    return Settings(reference_px=options.reference_px, references=options.references, expires_unix_s=expires)
+    return Settings(
+        reference_px=options.reference_px,
+        references=options.references,
+        expires_unix_s=expires,
+        complete=not options.only_photographed,
+    )
 
 
 def _with_window(
@@ -193,12 +204,7 @@ def _with_window(
             raise MienError("--until and --start-s: choose one of them")
         frames = max(1, int(options.until * sum(1 for _ in source) + 1e-9))
     window = Window(start_us=start_us, end_us=min(ends) if ends else None, frames=frames)
-    return Settings(
-        reference_px=settings.reference_px,
-        references=settings.references,
-        window=window,
-        expires_unix_s=settings.expires_unix_s,
-    )
+    return replace(settings, window=window)
 
 
 @contextlib.contextmanager
@@ -262,7 +268,14 @@ def summarise(enrolment: Enrolment, seconds: float) -> dict[str, Any]:
             {"kind": LayerKind(x.kind).name.lower(), "slot": x.slot, "bytes": x.size} for x in manifest.layers
         ],
         "references": [
-            {"slot": r.slot, "source_frame": frame, "width": w, "height": h, "landmarks": len(r.landmarks)}
+            {
+                "slot": r.slot,
+                "source_frame": frame,
+                "width": w,
+                "height": h,
+                "landmarks": len(r.landmarks),
+                "made_up": dict(manifest.made_up).get(r.slot),
+            }
             for r, frame, (w, h) in zip(avatar.references, enrolment.reference_frames, widths, strict=True)
         ],
         "picture_quality": enrolment.picture_quality,
@@ -314,8 +327,10 @@ def _print_summary(out: Path, summary: dict[str, Any]) -> None:
     )
     print(
         f"  references   {len(references)} of {size} px (WebP quality {summary['picture_quality']}), "
-        f"frames {', '.join(str(r['source_frame']) for r in references)}"
+        f"frames {', '.join(str(r['source_frame']) for r in references if not r['made_up'])}"
     )
+    if made_up := [r["made_up"] for r in references if r["made_up"]]:
+        print(f"  made up      {', '.join(made_up)}: never seen, painted from reference 0")
     layers = ", ".join(
         f"{x['kind']}{' ' + str(x['slot']) if x['kind'] == 'picture' else ''} {x['bytes']:,}"
         for x in summary["layers"]

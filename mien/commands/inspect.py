@@ -100,7 +100,13 @@ def report_avatar(assembler: AvatarAssembler) -> dict[str, Any]:
         "frame": {"width": manifest.width, "height": manifest.height, "unit_px": float(manifest.unit_px)},
         "first_picture_bytes": len(assembler.head.data) + manifest.layers[0].size,
         "references": [
-            {"slot": r.slot, "width": r.size[0], "height": r.size[1], "matte": bool(r.matte)}
+            {
+                "slot": r.slot,
+                "width": r.size[0],
+                "height": r.size[1],
+                "matte": bool(r.matte),
+                "made_up": dict(manifest.made_up).get(r.slot),
+            }
             for r in (avatar.references if avatar else ())
         ],
         "layers": [
