@@ -1,11 +1,13 @@
 """Trains the generator: `python -m mien.bench.generator_train SHARDS OUT --minutes N`.
 
 Seeded and resumable: a run goes on where the last one ended, with whatever shards are there now. OUT holds
-`state.pt` (weights, their moving average, optimiser), `losses.csv`, `losses.png` and `generator.onnx`.
+`state.pt` (weights, their moving average, optimiser), `losses.csv`, `losses.png` and `generator.onnx`; they are
+written every two minutes, at the end, and when it is asked to end (SIGTERM).
 """
 
 import argparse
 import csv
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -188,6 +190,8 @@ def keep(trainer: Trainer, out: Path) -> None:
 def train_for(seconds: float, trainer: Trainer, shards: Path, out: Path, console: Console) -> None:
     """Train, note the losses, keep what was learned, and take in shards as they come."""
     end, kept = time.monotonic() + seconds, time.monotonic()
+    asked_to_stop: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked_to_stop.append(number))
     clips: dict[str, Clip] = {}
     load_clips(shards, clips)
     console.print(f"{len(clips)} shards, from step {trainer.step}")
@@ -195,7 +199,7 @@ def train_for(seconds: float, trainer: Trainer, shards: Path, out: Path, console
     noted: list[dict[str, float]] = []
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=seconds)
-        while (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0 and not asked_to_stop:
             noted.append(trainer.take(next_batch(clips, trainer.plan, trainer.step)))
             progress.update(task, completed=seconds - left)
             if len(noted) == NOTE_EVERY:
@@ -210,6 +214,7 @@ def train_for(seconds: float, trainer: Trainer, shards: Path, out: Path, console
                 load_clips(shards, clips)
                 kept = time.monotonic()
     keep(trainer, out)
+    signal.signal(signal.SIGTERM, before)
 
 
 def note(path: Path, step: int, losses: list[dict[str, float]]) -> None:
