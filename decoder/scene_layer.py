@@ -52,6 +52,8 @@ PAINTED_SIGMA: Final = 1.5
 FRESH: Final = 0.3  # share of a new correction, the rest being what was there before, where that still fits
 STALE: Final = (1.0, 5.0)  # by so much less wrong than what was there before: begins to count alone; does
 MAX_LIGHT: Final = 60.0
+LIGHT_ZERO: Final = 128  # what no light is, in 8 bits
+LEAST_PAINT: Final = 1 / 512  # less of it is not seen
 MAX_FLOW: Final = 24.0
 MESH_SHARE: Final = 4  # the mesh's motion is measured on a grid so many times coarser
 KEPT: Final = 4  # corrections
@@ -80,6 +82,15 @@ class Correction:
         """Return flow, light, paint and picture in one array, float32 [gh, gw, 9]."""
         return np.concatenate([self.flow, self.light, self.paint[..., None], self.picture], 2)
 
+    def parts(self) -> "Parts":
+        """Return the same as OpenCV likes it."""
+        moving = np.dstack([self.flow, self.paint])
+        return moving, np.ascontiguousarray(self.light), np.ascontiguousarray(self.picture)
+
+
+# Flow and paint, light, picture: float32 [gh, gw, 3] each.
+Parts = tuple[Floats, Floats, Floats]
+
 
 class SceneLayer:
     """The corrections of one stream, drawn at one size. Give it pictures in order of their ticks."""
@@ -106,6 +117,7 @@ class SceneLayer:
         self._shown = (width / zoom / stream_width, height / zoom / stream_height)
         self._grid: tuple[int, int] | None = None
         self._corrections: list[Correction] = []
+        self._parts: dict[int, Parts] = {}  # of each of them, by tick
         self._plain: Correction | None = None  # the newest as it was without the generator
         self._generator = generator
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -140,6 +152,7 @@ class SceneLayer:
         self._plain = plain
         correction = self._refined(plain, seen, small, before, face=picture.face)
         self._corrections = [*self._corrections[1 - KEPT :], correction]
+        self._parts = {c.tick: self._parts.get(c.tick) or c.parts() for c in self._corrections}
 
     def paint(
         self, drawn: NDArray[np.uint8], positions: NDArray[np.floating], position: Fraction | int
@@ -150,27 +163,33 @@ class SceneLayer:
             return drawn
         placed = self._on_grid(positions)
         under = MeshNow(placed, self._grid)
-        fields = sum((share * carried(c, under) for c, share in around), np.float32(0))
-        outside = outside_face(placed, self._grid)
+        parts: list[Floats] = []
+        for correction, share in around:
+            at = under.was_at(correction.positions)
+            there: list[Floats] = [remapped(part, at) for part in self._parts[correction.tick]]
+            if parts:
+                there = [
+                    cv2.addWeighted(a, 1 - share, b, share, 0) for a, b in zip(parts, there, strict=True)
+                ]
+            parts = there
+        moving, light, picture = parts
         strength = self._strength(position)
-        fields = np.asarray(fields, np.float32)
-        fields[..., :2] *= strength * outside
-        fields[..., 2:5] *= strength
-        fields[..., 5:6] *= strength * outside
-        return composed(drawn, fields)
+        return painted(
+            drawn, moving * (strength * outside_face(placed, self._grid)), light * strength, picture
+        )
 
-    def _around(self, position: Fraction | int) -> list[tuple[Correction, np.float32]]:
+    def _around(self, position: Fraction | int) -> list[tuple[Correction, float]]:
         """Return the corrections before and after a position with their shares; those of no share are left out."""
         ticks = [c.tick for c in self._corrections]
         after = bisect_right(ticks, position)
         if after == 0:
-            return [(self._corrections[0], np.float32(1))] if ticks else []
+            return [(self._corrections[0], 1.0)] if ticks else []
         left = self._corrections[after - 1]
         if after == len(ticks) or position == left.tick:
-            return [(left, np.float32(1))]
+            return [(left, 1.0)]
         right = self._corrections[after]
         share = float((position - left.tick) / (right.tick - left.tick))
-        return [(left, np.float32(1 - share)), (right, np.float32(share))]
+        return [(left, 1 - share), (right, share)]
 
     def _strength(self, position: Fraction | int) -> np.float32:
         """Return how much of an old picture still holds."""
@@ -286,20 +305,30 @@ def grid_side(places: float) -> int:
 
 def composed(drawn: NDArray[np.uint8], fields: Floats) -> NDArray[np.uint8]:
     """Return a drawn picture moved, lit and painted over by fields [gh, gw, 9] (see `Correction.fields`)."""
+    return painted(drawn, fields[..., [0, 1, 5]], fields[..., 2:5], fields[..., 6:])
+
+
+def painted(drawn: NDArray[np.uint8], moving: Floats, light: Floats, picture: Floats) -> NDArray[np.uint8]:
+    """Return a drawn picture, RGB uint8 [height, width, 3], corrected by `Parts`."""
     height, width = drawn.shape[:2]
-    gh, gw = fields.shape[:2]
+    gh, gw = moving.shape[:2]
     size = width, height
-    flow = np.ascontiguousarray(fields[..., :2]) * np.array([width / gw, height / gh], np.float32)
-    at = cv2.add(indices(width, height), cv2.resize(flow, size))
+    scale = np.array([width / gw, height / gh, 1], np.float32)
+    x, y, share = cv2.split(cv2.resize(moving * scale, size))
+    columns, rows = columns_and_rows(width, height)
     # Cubic, because linear sampling would soften what was sharp.
-    x, y = cv2.split(at)
+    x, y = cv2.add(x, columns, dst=x), cv2.add(y, rows, dst=y)
     moved = cv2.remap(drawn, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    light = cv2.resize(np.rint(fields[..., 2:5]).astype(np.int16), size)
-    lit = cv2.add(moved, light, dtype=cv2.CV_8U)
-    share = cv2.resize(np.ascontiguousarray(fields[..., 5]), size)
-    small = np.clip(np.rint(fields[..., 6:]), 0, 255).astype(np.uint8)
-    picture = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
-    return np.asarray(cv2.blendLinear(lit, picture, 1 - share, share), np.uint8)
+    grey = np.clip(np.rint(light + LIGHT_ZERO), 0, 255).astype(np.uint8)
+    lit = cv2.addWeighted(moved, 1, cv2.resize(grey, size), 1, -LIGHT_ZERO, dst=moved)
+    shown = np.flatnonzero(moving[..., 2].max(1) > LEAST_PAINT)
+    if len(shown):  # only the rows where there is any
+        first, last = (max(0, shown[0] - 1) * height) // gh, min(height, -(-(shown[-1] + 2) * height // gh))
+        small = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+        large = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)[first:last]
+        part = share[first:last]
+        lit[first:last] = cv2.blendLinear(lit[first:last], large, 1 - part, part)
+    return np.asarray(lit, np.uint8)
 
 
 def slow_light(
@@ -387,6 +416,13 @@ def shifted(values: NDArray[np.generic], flow: Floats, how: int = cv2.INTER_LINE
     """Return values [h, w, c] at each place plus its flow [h, w, 2]."""
     height, width = flow.shape[:2]
     return remapped(values, np.asarray(indices(width, height) + flow, np.float32), how)
+
+
+@lru_cache(maxsize=4)
+def columns_and_rows(width: int, height: int) -> tuple[Floats, Floats]:
+    """Return the column and the row of each place, float32 [height, width] each."""
+    both = indices(width, height)
+    return np.ascontiguousarray(both[..., 0]), np.ascontiguousarray(both[..., 1])
 
 
 @lru_cache(maxsize=8)
