@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from mien.call import clock
 from mien.call.peer import CONTROL, TRANSFER, Peer
+from mien.call.spare_pace import SparePace
 from mien.call.token_bucket import TokenBucket
 from mien.protocol.avatar import AvatarAssembler, Signer
 from mien.protocol.control import AvatarVerdict, OwnerProof, proof_transcript
@@ -23,8 +23,8 @@ CHUNK_BYTES: Final = 1000
 MAX_BACKLOG_BYTES: Final = 4 * CHUNK_BYTES  # nothing may wait longer behind an avatar than this takes
 NARROW_KBPS: Final = 16.0  # below, a chunk of the usual length would fill a second
 NARROW_CHUNK_BYTES: Final = 400
-SPARE_US: Final = 5_000_000
-SPARE_CHECK_S: Final = 0.25
+LEAST_CHUNK_BYTES: Final = 200  # of which headers make a third of what is sent
+SPARE_CHECK_S: Final = 0.1
 IDLE_S: Final = 0.05
 LATER_SHARE: Final = 0.6  # of the rate, once the face moves: coefficients take the rest
 
@@ -52,7 +52,7 @@ class AvatarOffer:
         self._peer = peer
         self._bytes_per_s = kbps * 1000 / 8
         self._spare_kbps = spare_kbps
-        self._recent: deque[tuple[int, int]] = deque()  # when chunks were handed over, their bytes
+        self._pace = SparePace(least_bytes=LEAST_CHUNK_BYTES + CHUNK_COST_BYTES)
         self._chunk_bytes = CHUNK_BYTES if kbps >= NARROW_KBPS else NARROW_CHUNK_BYTES
         self._wanted = asyncio.Event()
         self.verdict: int | None = None  # of the other side; a number of `Verdict`
@@ -94,32 +94,32 @@ class AvatarOffer:
             if self.judged and not moving:
                 moving = True
                 bucket = _bucket(self._bytes_per_s * LATER_SHARE, chunks=0, now_us=clock.now_us())
-            chunk = self._sender.next_chunk(self._chunk_bytes)
+            chunk = self._sender.next_chunk(await self._length(later=moving))
             if chunk is None:
                 self._wanted.clear()
                 await self._wanted.wait()
                 continue
-            await self._room_for(chunk, bucket, later=moving)
+            await self._room_for(chunk, bucket)
             if self._peer.send(TRANSFER, chunk.serialize()):
                 self.sent_bytes += len(chunk.data)
 
-    async def _room_for(self, chunk: Chunk, bucket: TokenBucket, *, later: bool) -> None:
-        cost = len(chunk.data) + CHUNK_COST_BYTES
-        while later and not self._fits(cost):  # noqa: ASYNC110  time is what is waited for
+    async def _length(self, *, later: bool) -> int:
+        """Return how long the next chunk may be; later ones wait until something is spare."""
+        if not later:
+            return self._chunk_bytes
+        while True:
+            cost = self._pace.affordable_bytes(self._spare_kbps(), clock.now_us())
+            if cost:
+                return round(min(cost - CHUNK_COST_BYTES, self._chunk_bytes))
             await asyncio.sleep(SPARE_CHECK_S)
-        self._recent.append((clock.now_us(), cost))
+
+    async def _room_for(self, chunk: Chunk, bucket: TokenBucket) -> None:
+        cost = len(chunk.data) + CHUNK_COST_BYTES
+        self._pace.take(cost, clock.now_us())
         while not bucket.take(cost, now_us=clock.now_us()):  # noqa: ASYNC110  time is what is waited for
             await asyncio.sleep(max(bucket.wait_us(cost, now_us=clock.now_us()) / 1e6, 0.001))
         while self._peer.backlog_bytes(TRANSFER) > MAX_BACKLOG_BYTES:  # noqa: ASYNC110  aiortc tells of nothing
             await asyncio.sleep(IDLE_S)
-
-    def _fits(self, cost: int) -> bool:
-        """Return whether another chunk leaves the last seconds below what is spare, whether it has left or waits."""
-        now_us = clock.now_us()
-        while self._recent and now_us - self._recent[0][0] > SPARE_US:
-            self._recent.popleft()
-        recent = sum(before for _, before in self._recent)
-        return (recent + cost) * 8000 / SPARE_US <= self._spare_kbps()
 
     def _proof(self, challenge: bytes) -> OwnerProof | None:
         owner = self._avatar.manifest.owner

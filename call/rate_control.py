@@ -12,6 +12,7 @@ Nothing here ever shows more of a person: all that changes is how well voice and
 """
 
 import math
+from collections import deque
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -43,7 +44,11 @@ MAX_MISTRUST: Final = 2.0
 TRUST_AGAIN_US: Final = 30_000_000
 TRUST_STEP: Final = 0.97
 HEADROOM: Final = 0.985  # a packet more or less in the window
-SPARE: Final = 0.85  # of the limit may be filled up
+SPARE: Final = (
+    0.85  # of the limit may be filled up; a budget without voice is filled up to what is dearest beside:
+)
+SPARE_WITHOUT_VOICE: Final = 0.96
+DEAREST_US: Final = 15_000_000
 OVER: Final = 0.985  # of the budget, in the last five seconds: too near
 
 
@@ -87,6 +92,7 @@ class RateControl:
         self._changed_us = now_us
         self._measured = 0
         self._measured_sum = 0.0
+        self._others: deque[tuple[int, float]] = deque()  # when what beside an avatar was sent: kbps
         self.most_kbps = 0.0  # in any five seconds
         self.reason = PlanReason.START
         self.plan = best_plan(self.limit_kbps, situation)
@@ -102,8 +108,16 @@ class RateControl:
         return self._situation
 
     def spare_kbps(self, others_kbps: float) -> float:
-        """Return what is left beside what else is sent in fact: for an avatar that is still on its way."""
-        return max(0.0, SPARE * min(self._budget_kbps, self._link_kbps) - others_kbps)
+        """Return what is left beside what else is sent in fact: for an avatar that is still on its way.
+
+        Without voice a budget is so small that reports and checks which happen to meet are a good part of it: what is
+        left is what they leave in their dearest five seconds.
+        """
+        spare = SPARE * min(self._budget_kbps, self._link_kbps) - others_kbps
+        if self._situation.voice is None and self._link_kbps >= self._budget_kbps:
+            dearest = max([others_kbps, *(kbps for _, kbps in self._others)])
+            spare = SPARE_WITHOUT_VOICE * self._budget_kbps - dearest
+        return max(0.0, spare)
 
     def excuse(self, now_us: int) -> None:
         """What is sent now is not the plan's alone: it says nothing about the model."""
@@ -139,6 +153,9 @@ class RateControl:
         """
         self._sent_kbps, self._planned_kbps = sent_kbps, sent_kbps - avatar_kbps
         self._take_down(sent_kbps, now_us)
+        self._others.append((now_us, self._planned_kbps))
+        while now_us - self._others[0][0] > DEAREST_US:
+            self._others.popleft()
         return self._mind_budget(now_us) or self._try_more(now_us)
 
     @property

@@ -2,9 +2,12 @@
 
 import argparse
 import asyncio
+import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from mien.call.opus import VoiceSettings
 from mien.call.peer import Addresses, Peer
 from mien.call.session import CallSession
 from mien.call.settings import CallHooks, CallSettings, Participant, RateSettings
+from mien.call.spare_pace import SparePace
 from mien.call.statistics import CallStatistics
 from mien.call.video_gate import VideoGate
 from mien.call.wire_cause import Direction
@@ -238,3 +242,34 @@ def test_an_avatars_later_layers_take_only_what_is_spare() -> None:
     nothing = asyncio.run(scenario(0, judged=True))
     assert first > 2 * later > 0 == nothing
     assert later * 8 / 5000 <= 4
+
+
+def taken(spare_kbps: Callable[[int], float], *, seconds: int = 60) -> list[tuple[int, int]]:
+    """Return when pieces are taken, and what they cost, of what is spare at a time in microseconds."""
+    pace, pieces = SparePace(least_bytes=300), []
+    for now_us in range(0, seconds * 1_000_000, 100_000):
+        cost = min(1100, round(pace.affordable_bytes(spare_kbps(now_us), now_us)))
+        if cost:
+            pace.take(cost, now_us)
+            pieces.append((now_us, cost))
+    return pieces
+
+
+@pytest.mark.parametrize("kbps", [0.5, 1.8, 5.0, 17.0])
+def test_what_is_spare_is_taken_evenly(kbps: float) -> None:
+    pieces = taken(lambda now_us: kbps)
+    assert 0.7 * kbps < 8 * sum(cost for _, cost in pieces) / 60_000 <= 1.02 * kbps
+    for (one, cost), (other, _) in pairwise(pieces):
+        assert (other - one) * kbps / 8000 >= cost
+    assert max(cost for _, cost in pieces) <= max(300, kbps * 125)
+
+
+def test_nothing_is_saved_up() -> None:
+    """A lull of the others is no reason to send what they will want a moment later."""
+    pieces = taken(lambda now_us: 2.0 if 20_000_000 <= now_us < 25_000_000 else 0.0)
+    assert pieces and all(20_000_000 <= at < 25_000_000 for at, _ in pieces)
+    assert sum(cost for at, cost in pieces if at < 21_000_000) <= 300
+    assert (
+        taken(lambda now_us: 0.1) == []
+        and SparePace(least_bytes=300).affordable_bytes(math.inf, 0) == math.inf
+    )

@@ -1,5 +1,6 @@
 """The rate control on computed links: what it sends fits, it recovers from an outage, and it does not hunt."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -162,6 +163,21 @@ def test_what_is_left_over() -> None:
     control = RateControl(TALK, budget_kbps=20, now_us=0)
     assert control.spare_kbps(12) == pytest.approx(5)
     assert control.spare_kbps(25) == 0
+    control.advance(16, 1 * SECOND_US, avatar_kbps=1)
+    assert control.spare_kbps(12) == pytest.approx(5)  # a pause of the voice is room
+
+
+def test_what_is_left_over_without_voice_is_what_the_dearest_time_leaves() -> None:
+    control = RateControl(Situation(), budget_kbps=6, now_us=0)
+    assert control.spare_kbps(3) == pytest.approx(2.76)
+    for second, sent in enumerate((3.0, 5.5, 3.0)):
+        control.advance(sent, second * SECOND_US, avatar_kbps=0.5)
+    assert control.spare_kbps(2.5) == pytest.approx(0.76)
+    assert control.spare_kbps(6) == 0
+    for second in range(3, 18):
+        control.advance(3.0, second * SECOND_US)
+    assert control.spare_kbps(2.5) == pytest.approx(2.76)  # the dear time is long ago
+    assert RateControl(Situation(), budget_kbps=None, now_us=0).spare_kbps(9) == math.inf
 
 
 def test_what_is_excused_is_no_reason_for_mistrust() -> None:
