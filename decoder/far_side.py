@@ -26,6 +26,7 @@ from mien.protocol.state import LANDMARK_COUNT
 HIDDEN: Final = 0.35
 SHOWN: Final = 0.5
 LEAST_GAIN: Final = 15
+LEAST_COMMON: Final = 12  # landmarks that light is compared at
 # How well a mirrored place counts as seen: a real one that is seen well is better.
 TRUST: Final = 0.75
 NEVER: Final = -10.0
@@ -37,9 +38,15 @@ NO_SLOT: Final = 1 << 16  # no ring offsets were measured for it
 
 
 @cache
+def all_skin() -> NDArray[np.bool_]:
+    """Return which landmarks are skin, bool [478]."""
+    return np.asarray(load_topology().regions.sum(1) < FEATURE)
+
+
+@cache
 def plain_sides() -> NDArray[np.bool_]:
     """Return which landmarks are skin of cheeks and temples, bool [478]."""
-    return np.asarray((load_topology().regions.sum(1) < FEATURE) & (np.abs(sideways()[1]) > SIDE))
+    return np.asarray(all_skin() & (np.abs(sideways()[1]) > SIDE))
 
 
 def mirrored(reference: ReferencePicture, framing: Framing) -> ReferencePicture:
@@ -71,7 +78,7 @@ def find_far_side(
     `seen` [v, r] says how well references show each vertex. Of several that would do, the one that shows most of it.
     """
     skin = plain_sides()
-    face = seen[:LANDMARK_COUNT]
+    face = seen[:LANDMARK_COUNT] * [not one.made_up for one in references]
     missing = skin & (face.max(1) < HIDDEN)
     gains = (missing[:, None] & (face[opposite()] > SHOWN)).sum(0)
     best = int(np.argmax(gains))
@@ -79,7 +86,7 @@ def find_far_side(
         return None
     real = references[best]
     other = mirrored(real, framing)
-    both = skin & (face[:, best] > SHOWN) & (face[opposite(), best] > SHOWN)
+    both = all_skin() & (face[:, best] > SHOWN) & (face[opposite(), best] > SHOWN)
     return replace(other, rgb=relit(other, real, np.flatnonzero(both), framing))
 
 
@@ -97,7 +104,7 @@ def relit(
 
     `common` are numbers of landmarks that both show.
     """
-    if len(common) < LEAST_GAIN:
+    if len(common) < LEAST_COMMON:
         return picture.rgb
     size = np.array([framing.width, framing.height])
     here, there = (p.landmarks[common, :2] / size for p in (picture, real))

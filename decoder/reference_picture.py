@@ -12,8 +12,8 @@ class ReferencePicture:
 
     `landmarks` [478, 3] are pixels of the enrolment framing, `pose` [6] their fitted pose there, `shape`
     [478, 3] the model's own shape at the fitted expression, in model space, `slot` as in `Reference`, `matte`
-    uint8 of any size: 255 where the person is, or None where that is not known. `mirrored`: it was not
-    enrolled so, see `mien.decoder.far_side`.
+    uint8 of any size: 255 where the person is, or None where that is not known. `made_up`: painted at
+    enrolment; `mirrored`: painted here, see `mien.decoder.far_side`.
     """
 
     rgb: NDArray[np.uint8]
@@ -22,4 +22,5 @@ class ReferencePicture:
     shape: NDArray[np.floating]
     slot: int = 0
     matte: NDArray[np.uint8] | None = None
+    made_up: bool = False
     mirrored: bool = False

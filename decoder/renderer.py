@@ -118,7 +118,8 @@ def read_references(avatar: Avatar, model: FaceModel, framing: Framing) -> list[
         if not np.isfinite(state.coefficients()).all():
             raise WireError(f"reference {reference.slot} of the avatar shows no face that can be drawn")
         shape = model.vertices(avatar.neutral, state.expression)
-        out.append(ReferencePicture(rgb, landmarks, state.pose, shape, reference.slot, matte))
+        made_up = reference.slot in dict(avatar.manifest.made_up)
+        out.append(ReferencePicture(rgb, landmarks, state.pose, shape, reference.slot, matte, made_up))
     return out
 
 

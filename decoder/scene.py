@@ -95,12 +95,12 @@ class Scene:
         margin = np.where(np.arange(6) < 3, KNOWN_MARGIN + np.ptp(poses, axis=0), np.inf)
         self.known = poses.min(0) - margin, poses.max(0) + margin
         places = np.stack([self.places_of(r) for r in references])
-        if len(references) < MAX_REFERENCES:
-            found = find_far_side(references, visibility(places), framing)
-            if found is not None:
-                references = [*references, found]
-                places = np.concatenate([places, self.places_of(found)[None]])
-                poses = np.concatenate([poses, found.pose[None]])
+        found = find_far_side(references, visibility(places), framing)
+        if found is not None:
+            kept = with_room(references)
+            references = [*(references[i] for i in kept), found]
+            places = np.concatenate([places[kept], self.places_of(found)[None]])
+            poses = np.concatenate([poses[kept], found.pose[None]])
         self._lay_out_pictures(references, zoom)
         self.residuals = np.stack([self.own_shape(r) - r.shape for r in references])
         self.offsets = np.stack([ring_offset(self.rings, r.slot) for r in references], 1)  # [anchors, r, 2]
@@ -178,6 +178,17 @@ class Scene:
         lack = mouth_lack(float(mouth_gap(shape)), float(weights[MOUTH_CORE].mean(0) @ self.openings))
         cavity[MOUTH_RIM], cavity[MOUTH_CORE] = CAVITY_RIM * lack, lack
         return Drawing(place.astype(np.float32), weights, cavity)
+
+
+def with_room(references: Sequence[ReferencePicture]) -> list[int]:
+    """Return the numbers of the references that stay where one more is to be added: all, or all but the least useful.
+
+    They stand in the order of what they add, but for those that were made up because nothing else shows what they do.
+    """
+    numbers = list(range(len(references)))
+    if len(numbers) >= MAX_REFERENCES:
+        numbers.pop(max((i for i in numbers if not references[i].made_up), default=-1) or -1)
+    return numbers
 
 
 def inside(uv: NDArray[np.float32], belongs: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """A cheek that no reference shows is the other one, mirrored."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ from mien.decoder.far_side import (
 from mien.decoder.framing import Framing
 from mien.decoder.mesh import VERTEX_COUNT, place_vertices, to_model_space, visibility
 from mien.decoder.reference_picture import ReferencePicture
+from mien.decoder.scene import MAX_REFERENCES, with_room
 from mien.models.face_model import FaceModel
 from mien.models.face_sides import opposite
 from mien.models.rings import default_rings, ring_offset
@@ -94,3 +97,12 @@ def test_light_is_brought_to_that_of_the_side_that_is_seen() -> None:
     again = relit(other, real, np.flatnonzero(plain_sides()), FRAMING)
     assert np.abs(again.astype(int) - lit)[60:140, 60:140].mean() < 8
     assert relit(other, real, np.arange(3), FRAMING) is other.rgb  # too little to compare
+
+
+def test_room_is_made_by_what_was_seen_and_adds_least() -> None:
+    few = [reference(0.1)] * 3
+    assert with_room(few) == [0, 1, 2]
+    many = [reference(0.1)] * (MAX_REFERENCES - 2) + [replace(reference(0.1), made_up=True)] * 2
+    assert with_room(many) == [0, 1, 2, 3, 4, 6, 7]
+    made_up = [reference(0.1)] + [replace(reference(0.1), made_up=True)] * (MAX_REFERENCES - 1)
+    assert with_room(made_up) == list(range(MAX_REFERENCES - 1))  # never the first
