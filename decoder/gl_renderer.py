@@ -1,6 +1,5 @@
 """Draws a scene with OpenGL, off screen (EGL): a graphics card where there is one, else Mesa's llvmpipe."""
 
-from pathlib import Path
 from typing import Any, Final
 
 import cv2
@@ -9,18 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.decoder.draw_groups import DrawGroups, Need, plate_as_drawn
+from mien.decoder.gl_correction import GlCorrection
 from mien.decoder.mesh import VERTEX_COUNT, mesh_triangles
+from mien.decoder.renderer import Corrector
 from mien.decoder.scene import Drawing, Scene
+from mien.decoder.scene_layer import Blend
+from mien.decoder.shader_source import shader_source
 
-SHADERS: Final = Path(__file__).with_name("shaders")
-DESKTOP_HEADER: Final = "#version 330\n"
+SOFTWARE: Final = ("llvmpipe", "softpipe", "swrast")  # in the names of devices that are the processor
 NEEDS: Final = tuple(Need)  # as the shader numbers them
-
-
-def shader_source(name: str, **defined: int) -> str:
-    """Return a shader file with the header of desktop GL (WebGL2 prepends its own), and what else is defined."""
-    defines = "".join(f"#define {word} {value}\n" for word, value in defined.items())
-    return DESKTOP_HEADER + defines + (SHADERS / name).read_text(encoding="utf-8")
 
 
 class GlRenderer:
@@ -54,7 +50,10 @@ class GlRenderer:
         self._empty.use()
         self._empty.color_mask = (False, False, False, False)
         self._empty.clear(depth=1.0)
-        self._target = context.framebuffer([context.texture(size, 4)], context.depth_renderbuffer(size))
+        self._drawn, self._lent = context.texture(size, 4), context.texture(size, 4)
+        self._target = context.framebuffer([self._drawn], context.depth_renderbuffer(size))
+        self._latest: NDArray[np.uint8] | None = None  # what is in it
+        self._correction: GlCorrection | None = None
         self._pixels = np.empty((scene.height, scene.width, 4), np.uint8)
         self._vertices = context.texture((VERTEX_COUNT, 1), 4, dtype="f4")
         self._places = context.texture((layers, VERTEX_COUNT), 2, scene.uv.tobytes(), dtype="f4")
@@ -106,8 +105,28 @@ class GlRenderer:
         for group in drawn.groups:
             brush = self._brushes[group.need, group.room]
             brush.render(moderngl.TRIANGLES, first=3 * group.first, vertices=3 * group.count)
-        self._target.read_into(self._pixels, components=4, alignment=1)
+        self._latest = self._read(self._target)
+        return self._latest
+
+    def _read(self, target: moderngl.Framebuffer) -> NDArray[np.uint8]:
+        target.read_into(self._pixels, components=4, alignment=1)
         return np.asarray(cv2.cvtColor(self._pixels, cv2.COLOR_RGBA2RGB), np.uint8)
+
+    @property
+    def corrector(self) -> Corrector | None:
+        """`corrected` on a graphics card. A processor does it faster without OpenGL."""
+        return None if any(name in self.device.lower() for name in SOFTWARE) else self.corrected
+
+    def corrected(self, drawn: NDArray[np.uint8], blend: Blend) -> NDArray[np.uint8]:
+        """Return a picture, RGB uint8 [height, width, 3], corrected. What was drawn last is still there."""
+        if self._correction is None:
+            self._correction = GlCorrection(self._context, (self._scene.width, self._scene.height))
+        if drawn is self._latest:
+            source = self._drawn
+        else:
+            source = self._lent
+            source.write(np.ascontiguousarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2RGBA)))
+        return self._read(self._correction.draw(source, blend))
 
     def close(self) -> None:
         """Free the context and everything in it."""

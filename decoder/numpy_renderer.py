@@ -16,6 +16,7 @@ class NumpyRenderer:
     """Scan-converts the mesh with array operations; a few frames a second at 512 x 512."""
 
     device = "NumPy"
+    corrector = None
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene

@@ -1,7 +1,8 @@
 """An avatar and a face's state in, a picture out."""
 
 import logging
-from typing import Final, Literal, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from mien.protocol.avatar import Avatar
 from mien.protocol.errors import MienError, WireError
 from mien.protocol.state import FaceState
 
+if TYPE_CHECKING:
+    from mien.decoder.scene_layer import Blend
+
 logger = logging.getLogger(__name__)
 
 # Deep in the mouth there is less light than on what its mean colour is mostly from: teeth and tongue.
@@ -28,10 +32,17 @@ Backend = Literal["auto", "gl", "numpy"]
 BACKENDS: Final = ("auto", "gl", "numpy")
 
 
+Corrector = Callable[[NDArray[np.uint8], "Blend"], NDArray[np.uint8]]
+
+
 class Painter(Protocol):
     """Draws a posed scene."""
 
     device: str
+
+    @property
+    def corrector(self) -> Corrector | None:
+        """What does as `mien.decoder.scene_layer.corrected`, where the painter does it faster."""
 
     def draw(self, drawing: Drawing) -> NDArray[np.uint8]:
         """Return RGB uint8 [height, width, 3]."""
@@ -83,6 +94,11 @@ class Renderer:
     def device(self) -> str:
         """What draws: the OpenGL device's name, or NumPy."""
         return self._painter.device
+
+    @property
+    def corrector(self) -> Corrector | None:
+        """What corrects pictures of this renderer by a scene faster than `mien.decoder.scene_layer.corrected`."""
+        return self._painter.corrector
 
     def render(self, state: FaceState) -> NDArray[np.uint8]:
         """Return the picture of a state: RGB uint8 [height, width, 3], not to be written to."""

@@ -92,6 +92,33 @@ class Correction:
 Parts = tuple[Floats, Floats, Floats]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """A correction, where the mesh was at its tick, and how much it says: of all of a blend together 1."""
+
+    positions: Floats
+    parts: Parts
+    share: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blend:
+    """How one picture is to be corrected: by the correction before it and the one after, or by one of them.
+
+    `positions` [v, 3] is the mesh now, grid pixels; flow and paint count by `outside` [gh, gw, 1], all by `strength`.
+    """
+
+    positions: Floats
+    shares: tuple[Share, ...]
+    outside: Floats
+    strength: np.float32
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Width and height of the fields."""
+        return self.outside.shape[1], self.outside.shape[0]
+
+
 class SceneLayer:
     """The corrections of one stream, drawn at one size. Give it pictures in order of their ticks."""
 
@@ -158,24 +185,20 @@ class SceneLayer:
         self, drawn: NDArray[np.uint8], positions: NDArray[np.floating], position: Fraction | int
     ) -> NDArray[np.uint8]:
         """Return what is drawn at a position (ticks), corrected: RGB uint8 [height, width, 3]."""
+        blend = self.blend(positions, position)
+        return drawn if blend is None else corrected(drawn, blend)
+
+    def blend(self, positions: NDArray[np.floating], position: Fraction | int) -> "Blend | None":
+        """Return how what is drawn at a position (ticks) is to be corrected; None: not at all."""
         around = self._around(position)
         if not around or self._grid is None:
-            return drawn
+            return None
         placed = self._on_grid(positions)
-        under = MeshNow(placed, self._grid)
-        parts: list[Floats] = []
-        for correction, share in around:
-            at = under.was_at(correction.positions)
-            there: list[Floats] = [remapped(part, at) for part in self._parts[correction.tick]]
-            if parts:
-                there = [
-                    cv2.addWeighted(a, 1 - share, b, share, 0) for a, b in zip(parts, there, strict=True)
-                ]
-            parts = there
-        moving, light, picture = parts
-        strength = self._strength(position)
-        return painted(
-            drawn, moving * (strength * outside_face(placed, self._grid)), light * strength, picture
+        return Blend(
+            placed,
+            tuple(Share(c.positions, self._parts[c.tick], share) for c, share in around),
+            outside_face(placed, self._grid),
+            self._strength(position),
         )
 
     def _around(self, position: Fraction | int) -> list[tuple[Correction, float]]:
@@ -301,6 +324,20 @@ class SceneLayer:
 def grid_side(places: float) -> int:
     """Return the nearest length of a grid that a generator can look at."""
     return DIVISOR * max(2, round(places / DIVISOR))
+
+
+def corrected(drawn: NDArray[np.uint8], blend: Blend) -> NDArray[np.uint8]:
+    """Return a drawn picture, RGB uint8 [height, width, 3], corrected."""
+    under = MeshNow(blend.positions, blend.grid)
+    mixed: list[Floats] = []
+    for share in blend.shares:
+        at = under.was_at(share.positions)
+        there: list[Floats] = [remapped(part, at) for part in share.parts]
+        if mixed:
+            there = [a + np.float32(share.share) * (b - a) for a, b in zip(mixed, there, strict=True)]
+        mixed = there
+    moving, light, picture = mixed
+    return painted(drawn, moving * (blend.strength * blend.outside), light * blend.strength, picture)
 
 
 def composed(drawn: NDArray[np.uint8], fields: Floats) -> NDArray[np.uint8]:

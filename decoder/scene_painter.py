@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mien.decoder.renderer import Renderer
 from mien.decoder.scene_decoder import SceneDecoder, ScenePicture
-from mien.decoder.scene_layer import SceneLayer
+from mien.decoder.scene_layer import SceneLayer, corrected
 from mien.models.generator_fields import Network
 from mien.protocol.errors import WireError
 from mien.protocol.state import FaceState
@@ -96,7 +96,11 @@ class ScenePainter:
                 self._layer.add(picture, drawn.rgb, drawn.positions)
         now = self._drawn_of(state)
         self.plain = now.rgb
-        return self._layer.paint(now.rgb, now.positions, position)
+        blend = self._layer.blend(now.positions, position)
+        if blend is None:
+            return now.rgb
+        correct = self._renderer.corrector or corrected
+        return correct(now.rgb, blend)
 
     def _drawn_of(self, state: FaceState) -> _Drawn:
         """Return what is drawn of a state. One that was drawn ahead, for its scene picture, is not drawn again."""

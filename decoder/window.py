@@ -6,7 +6,7 @@ import moderngl
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.decoder.gl_renderer import shader_source
+from mien.decoder.shader_source import shader_source
 from mien.protocol.errors import MienError
 
 TITLE: Final = "mien"
