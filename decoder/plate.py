@@ -3,9 +3,10 @@
 A reference is a picture of the person before a background. Warped as a whole, its background would swim along
 with the hair. So the references' mattes say where the person is, with a rim of background around, because
 mattes are not exact to the pixel; beyond the rim a plate is shown that stands still: at each place what the
-references show there where the person is not. It is trusted where one reference shows the place at all and where
-those that do agree: a camera that moved between them leaves nothing to trust, and the background goes on
-travelling with the references.
+references show there where the person is not. It is trusted where those that show a place agree: a camera that moved
+between them leaves nothing to trust, and the background goes on travelling with the references. What none shows is
+filled from around it: where a head was in all of them, a soft wall that stands still is seen less than a rim of the
+background that goes along with the hair.
 """
 
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ def make_plate(pictures: NDArray[np.uint8], mattes: Sequence[NDArray[np.uint8] |
         return Plate(pictures[0], nothing[0], nothing)
     rgb = robust_mean(pictures, say)
     error = disagreement(pictures, rgb, weight, BLUR * longer)
-    trust = (1 - smoothstep(error, *AGREED)) * smoothstep(seen, *SEEN)
+    trust = 1 - smoothstep(error, *AGREED)
     compared = (weight > SEEN[1]).sum(0) > 1
     if compared.any() and np.quantile(error[compared], QUANTILE) > MOVED:
         trust = np.zeros_like(trust)
