@@ -14,7 +14,6 @@ from rich.table import Table
 from mien.bench.impairment import Profile
 from mien.bench.link_trace import TRACES, LinkTrace
 from mien.bench.loss_curve import (
-    BURST_PACKETS,
     CARRIAGES,
     DATA_CHANNEL,
     PATTERNS,
@@ -29,7 +28,13 @@ from mien.bench.loss_report import draw_loss_plot, summarise, write_loss_page
 from mien.bench.provenance import provenance
 from mien.bench.rate import CLIP_SUFFIXES, SYNTHETIC_SECONDS
 from mien.bench.rate_quality import TrackedClip, track_clip
-from mien.call.redundancy import IN_BURSTS_BY_AUDIO, NO_REPEATS, ON_LOSS, Redundancy, in_bursts
+from mien.call.redundancy import (
+    IN_BURSTS_BY_AUDIO,
+    IN_BURSTS_BY_CHANNEL,
+    NO_REPEATS,
+    ON_LOSS,
+    Redundancy,
+)
 from mien.call.settings import MOST_DELAY_WITH_VOICE_US
 from mien.decoder.playout import PlayoutSettings
 from mien.encoder.capture import open_source
@@ -139,9 +144,8 @@ def _losses(
         if chosen is None:
             Console(stderr=True).print(f"{clip.name}: too few frames with one face, left out")
             return
-        settings = _playout(options)
-        if carriage is not DATA_CHANNEL:  # a voice is there, which waits no longer
-            settings = replace(settings, most_delay_us=MOST_DELAY_WITH_VOICE_US)
+        # As where a voice is there, which waits no longer.
+        settings = replace(_playout(options), most_delay_us=MOST_DELAY_WITH_VOICE_US)
         yield measure_loss(chosen, pattern, path, seeds=options.seeds, settings=settings)
 
 
@@ -152,7 +156,7 @@ def redundancy_for(wanted: str, carriage: Carriage, pattern: LossPattern) -> Red
     bursts = pattern.kind == "bursts"
     if carriage is not DATA_CHANNEL:
         return IN_BURSTS_BY_AUDIO if bursts else Redundancy(copies=2)
-    return in_bursts(BURST_PACKETS) if bursts else Redundancy(copies=1)
+    return IN_BURSTS_BY_CHANNEL if bursts else Redundancy(copies=1)
 
 
 def _carriages(wanted: str) -> tuple[Carriage, ...]:
@@ -216,6 +220,6 @@ def _tell(results: Sequence[LossResult]) -> None:
         console.width = WIDTH
     console.print(table)
     console.print(
-        "bursts: of 5 packets on average, on the data channel of 5 messages of 200 ms; "
+        "bursts: of 5 packets on average, on the data channel of 5 messages, of 100 ms once bursts are reported; "
         "made up: interpolated or held over a gap; held: shows no later moment than the picture before"
     )

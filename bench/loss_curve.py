@@ -143,6 +143,8 @@ def code_clip(
     sender = FaceSender(header, enrolled.fitter, quality=quality, source_rate=clip.rate)
     if carriage.packet_ms is not None:
         sender.set_frames_per_message(MAX_FRAMES_PER_MESSAGE)
+    elif redundancy.frames is not None:
+        sender.set_frames_per_message(max(1, round(redundancy.frames * header.tick_rate / 30)))
     sender.set_repeats(redundancy.copies, redundancy.lag, span=carriage.span, stride=redundancy.stride)
     clock = _PacketClock(carriage, sender)
     truth = {}

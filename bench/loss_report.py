@@ -35,7 +35,8 @@ def write_loss_page(results: Sequence[LossResult], plot: Path, path: Path, comma
     page.command(command)
     page.text(
         "Computed without waiting: a clip's messages go over a link with losses, the receiver shows what it has. "
-        "Bursts are of 5 packets on average, on the data channel of 5 messages of 200 ms. Made up: interpolated "
+        "Bursts are of 5 packets on average, on the data channel of 5 messages, of 100 ms once bursts are reported. "
+        "Made up: interpolated "
         "or held over a gap. Held: shows no later moment than the picture before. The delay holds the path's own.",
     )
     page.figure(plot, "thin: single clips; bold: their mean")

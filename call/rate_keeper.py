@@ -130,7 +130,7 @@ def _situation(call: CallState, *, acknowledges: bool) -> Situation:
         face=call.avatar is not None and call.me.source is not None,
         carriers=frozenset({Carrier.DATACHANNEL, *((Carrier.AUDIO,) if rides else ())}),
         qualities=call.settings.rate.qualities or frozenset({call.settings.sender.quality}),
-        redundancy=call.reports.our_loss.redundancy(call.carriers.current, in_sync=call.me.voice is not None),
+        redundancy=call.reports.our_loss.redundancy(call.carriers.current),
         acknowledges=acknowledges,
         scene_kbps=scene.kbps if scene is not None and call.outgoing and call.outgoing.scene_live else 0.0,
     )

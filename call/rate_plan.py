@@ -162,7 +162,7 @@ def _plans(situation: Situation) -> Iterator[Plan]:
     carrier = Carrier.AUDIO if Carrier.AUDIO in situation.carriers else Carrier.DATACHANNEL
     qualities = sorted(situation.qualities)
     for voice in _voices(situation):
-        for gap_ms, silence_gap_ms in _gaps(voice, carrier):
+        for gap_ms, silence_gap_ms in _gaps(voice, carrier, situation.redundancy):
             for quality in qualities if situation.face else qualities[:1]:
                 yield _plan(situation, voice, carrier, gap_ms, silence_gap_ms, quality)
 
@@ -178,9 +178,9 @@ def _voices(situation: Situation) -> Iterator[VoiceSettings | None]:
                 yield VoiceSettings(kbps, frame_ms, most.expected_loss_percent)
 
 
-def _gaps(voice: VoiceSettings | None, carrier: Carrier) -> Iterator[tuple[int, int]]:
+def _gaps(voice: VoiceSettings | None, carrier: Carrier, redundancy: Redundancy) -> Iterator[tuple[int, int]]:
     if carrier is Carrier.DATACHANNEL:
-        for frames in CHANNEL_FRAMES:
+        for frames in CHANNEL_FRAMES if redundancy.frames is None else (redundancy.frames,):
             gap_ms = round(frames * TICK_MS)
             yield gap_ms, gap_ms
         return

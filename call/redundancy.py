@@ -12,9 +12,6 @@ from mien.protocol.repeats import MAX_STRIDE, REPEAT_STRIDE
 ON_LOSS: Final = 0.03  # from this share of lost messages on, repeats are worth their bits and their delay
 OFF_REPORTS: Final = 3  # good ones in a row, until they stop
 BURSTY_RUN: Final = 1.8  # messages; random loss of 20 % makes runs of 1.25, of 30 % of 1.43
-# In bursts repeats lie further apart and reach further back for the same bits: measured, they then repair more.
-LAG_PER_RUN: Final = 0.4
-MAX_LAG: Final = 3
 KEPT: Final = 0.5  # of the older reports' weight, with each new one
 
 
@@ -22,16 +19,23 @@ KEPT: Final = 0.5  # of the older reports' weight, with each new one
 class Redundancy:
     """`copies`: how often each message's time comes again; `lag`: fifths of a second that are passed over before.
 
-    `stride`: ticks from one repeated frame to the next.
+    `stride`: ticks from one repeated frame to the next. `frames`: thirtieths of a second in a message of the data
+    channel; None: as long as it would be without losses.
     """
 
     copies: int = 0
     lag: int = 0
     stride: int = REPEAT_STRIDE
+    frames: int | None = None
 
 
 NO_REPEATS: Final = Redundancy()
 IN_BURSTS_BY_AUDIO: Final = Redundancy(copies=6, stride=MAX_STRIDE)  # 400 ms: as long as a voice can wait
+# What a burst takes is unknown until the first message after it, and a head that has turned meanwhile is ten times as
+# wrong as anything else: no way of making it up helps. So messages are short, and a burst of so many packets is, too;
+# each says again one frame that lies as far back as a voice can wait, and those of a row of messages are what is
+# missing, from the first message after the burst on.
+IN_BURSTS_BY_CHANNEL: Final = Redundancy(copies=1, lag=1, stride=3, frames=3)
 
 
 class LossTrend:
@@ -64,19 +68,11 @@ class LossTrend:
         """Messages that get lost in a row, on average of late; 0 while none was."""
         return self._lost / self._runs if self._runs else 0.0
 
-    def redundancy(self, carrier: Carrier, *, in_sync: bool) -> Redundancy:
-        """Return what our messages should repeat. `in_sync`: a voice goes with the face, which can wait no second."""
+    def redundancy(self, carrier: Carrier) -> Redundancy:
+        """Return what our messages should repeat."""
         if not self._wanted:
             return NO_REPEATS
         bursty = self.mean_run >= BURSTY_RUN
         if carrier is Carrier.AUDIO:
             return IN_BURSTS_BY_AUDIO if bursty else Redundancy(copies=2)
-        if not bursty or in_sync:
-            return Redundancy(copies=1)
-        return in_bursts(self.mean_run)
-
-
-def in_bursts(mean_run: float) -> Redundancy:
-    """Return what messages of the data channel repeat where so many are lost in a row, and no voice hurries."""
-    lag = max(1, min(MAX_LAG, round(LAG_PER_RUN * mean_run)))
-    return Redundancy(copies=2, lag=lag, stride=MAX_STRIDE)
+        return IN_BURSTS_BY_CHANNEL if bursty else Redundancy(copies=1)

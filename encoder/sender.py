@@ -98,8 +98,9 @@ class FaceSender:
 
         `copies`: over how many messages before it a message's repeats reach; 0: none. `lag`: so many fifths of a
         second are passed over, for losses in bursts. `span`: the frames of a message where a carrier cuts them;
-        None: as many as complete one. `stride`: ticks from one repeat to the next. What the other side shows is
-        delayed by as much as the repeats reach back.
+        None: as many as complete one. `stride`: ticks from one repeat to the next; where each message has one, these
+        lie no further apart than messages do. What the other side shows is delayed by as much as the repeats reach
+        back.
         """
         if copies == 0:
             self._encoder.repeats = None
@@ -107,7 +108,7 @@ class FaceSender:
         frames = span or self._encoder.frames_per_message
         count = max(1, min(math.ceil(copies * frames / stride), MAX_REPEATS))
         lag_units = min(round(lag * self._lag_ticks / LAG_TICKS), MAX_LAG)
-        self._encoder.repeats = Repeats(count, stride, lag_units)
+        self._encoder.repeats = Repeats(count, min(stride, frames) if count == 1 else stride, lag_units)
 
     def cut(self) -> bytes | None:
         """Finish the message that was begun, for a carrier that decides when one leaves.

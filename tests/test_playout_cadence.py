@@ -87,6 +87,15 @@ def test_repeats_in_larger_messages_survive_a_fifth_lost() -> None:
     assert made_up(without) > 0.12
 
 
+def test_lone_repeats_of_messages_in_a_row_bring_back_what_was_lost() -> None:
+    sent = batched(20, frames=3, repeats=Repeats(1, stride=3, lag=1))
+    left = [m for n, m in enumerate(sent) if n % 10 not in (5, 6)]
+    pictures = run(left, CALM)
+    assert made_up(pictures) == 0
+    assert largest_step(pictures) < 1.2 * OWN_STEP
+    assert 380 < max(ages_ms(pictures)) < 440
+
+
 def test_repeats_that_lag_are_waited_for_only_where_there_is_time() -> None:
     sent, bursts = batched(40, repeats=Repeats(3, lag=5)), Profile(loss=GilbertElliott.bursts(0.2, 5))
     alone = run(sent, bursts, seconds=40, settings=PlayoutSettings())

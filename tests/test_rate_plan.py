@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mien.call.opus import VoiceSettings
 from mien.call.rate_plan import Situation, best_plan, check_budget, least_kbps, payload_kbps
-from mien.call.redundancy import Redundancy
+from mien.call.redundancy import IN_BURSTS_BY_CHANNEL, Redundancy
 from mien.protocol.control import Carrier
 from mien.protocol.errors import MienError
 from mien.protocol.quantizer import Quality
@@ -95,6 +95,13 @@ def test_repeats_are_the_first_to_go_where_the_budget_is_small() -> None:
     assert least_kbps(lossy) == least_kbps(TALK)
     assert best_plan(12, lossy).redundancy == Redundancy() and best_plan(12, lossy).wire_kbps <= 12
     assert best_plan(20, lossy).redundancy == Redundancy(2, 1)
+
+
+def test_in_bursts_messages_are_short_where_the_budget_pays_them() -> None:
+    bursty = Situation(acknowledges=False, redundancy=IN_BURSTS_BY_CHANNEL)
+    assert best_plan(20, bursty).frames == 3
+    short_of_money = best_plan(7, bursty)
+    assert short_of_money.frames >= 6 and short_of_money.redundancy == Redundancy()
 
 
 def test_a_refusal_says_what_would_do() -> None:

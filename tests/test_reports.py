@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from mien.call.arrivals import Arrivals
 from mien.call.queue_gauge import QueueGauge
-from mien.call.redundancy import IN_BURSTS_BY_AUDIO, LossTrend, Redundancy
+from mien.call.redundancy import IN_BURSTS_BY_AUDIO, IN_BURSTS_BY_CHANNEL, LossTrend, Redundancy
 from mien.call.reports import Reception, Reports
 from mien.protocol.control import Carrier, ReceiverReport
 
@@ -130,7 +130,7 @@ def test_repeats_are_wanted_from_the_first_bad_report_until_several_good_ones() 
     wanted = []
     for received, lost in ((50, 0), (98, 2), (148, 2), (190, 10), (240, 10), (290, 10), (340, 10), (390, 10)):
         trend.take(report(received=received, lost=lost))
-        wanted.append(trend.redundancy(Carrier.DATACHANNEL, in_sync=True).copies)
+        wanted.append(trend.redundancy(Carrier.DATACHANNEL).copies)
     assert wanted == [0, 1, 1, 1, 1, 1, 0, 0]
 
 
@@ -139,17 +139,16 @@ def test_numbers_that_run_backwards_are_no_news() -> None:
     trend.take(report(received=50, lost=5))
     for received, lost in ((10, 900), (900, 0), (900, 0)):
         trend.take(report(received=received, lost=lost))
-    assert trend.redundancy(Carrier.AUDIO, in_sync=False) == Redundancy(copies=2)
+    assert trend.redundancy(Carrier.AUDIO) == Redundancy(copies=2)
 
 
-def test_bursts_are_passed_over_where_nobody_has_to_be_in_sync() -> None:
-    for run, lag in ((2, 1), (5, 2), (9, 3)):
+def test_in_bursts_the_data_channel_takes_short_messages() -> None:
+    for run in (2, 5, 9):
         trend = LossTrend()
         trend.take(report(received=100, lost=6 * run, runs=6))
         assert trend.mean_run == run
-        assert trend.redundancy(Carrier.DATACHANNEL, in_sync=False) == Redundancy(2, lag, 4)
-        assert trend.redundancy(Carrier.DATACHANNEL, in_sync=True) == Redundancy(1)
-        assert trend.redundancy(Carrier.AUDIO, in_sync=True) == IN_BURSTS_BY_AUDIO
+        assert trend.redundancy(Carrier.DATACHANNEL) == IN_BURSTS_BY_CHANNEL
+        assert trend.redundancy(Carrier.AUDIO) == IN_BURSTS_BY_AUDIO
 
 
 def test_a_burst_is_forgotten_when_losses_come_singly() -> None:
@@ -158,7 +157,7 @@ def test_a_burst_is_forgotten_when_losses_come_singly() -> None:
         received, lost, runs = received + 40, lost + 6 * length, runs + 6
         trend.take(report(received=received, lost=lost, runs=runs))
     assert 1 < trend.mean_run < 1.2
-    assert trend.redundancy(Carrier.DATACHANNEL, in_sync=False).lag == 0
+    assert trend.redundancy(Carrier.DATACHANNEL).lag == 0
 
 
 def test_a_queue_and_its_end_are_reported_soon() -> None:
