@@ -34,6 +34,7 @@ EXAMPLE: Final = """examples:
   mien bench picture --clips clips/ --out report/ --full      everything, in hours; may be stopped, and goes on
   mien bench picture --clips clips/ --out report/ --ours      without the video codecs
   mien bench picture --clips clips/ --only anna,ben --sizes 512 --json
+  mien bench picture --clips clips/ --out report/ --enrol photo    avatars of one picture, by the head's turn
   mien bench picture --clips clips/ --out report/ --faults --before ../mien-before/
 """
 SIZES_PX: Final = (256, 512)
@@ -93,6 +94,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KBPS",
         help=f"payload of the scene layer of tier S (default: {SCENE_KBPS:g}; 0: leave the tier out)",
     )
+    parser.add_argument(
+        "--enrol",
+        choices=["clip", "photo"],
+        default="clip",
+        help="photo: enrol one frame of each clip instead, and tell errors by how far the head is turned",
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each core)")
 
 
@@ -101,6 +108,11 @@ def run(options: argparse.Namespace) -> int:
     console = Console(stderr=True)
     if options.faults:
         return draw_faults(options, console)
+    if options.enrol == "photo":
+        from mien.bench import one_photo
+
+        clips = find_clips(options.clips, options.only)
+        return one_photo.run(clips, judging_bundle(), options.out, console, as_json=options.json)
     jobs, sampling = plan(options), sampling_of(options)
     rows_path = options.out / "rows.jsonl"
     options.out.mkdir(parents=True, exist_ok=True)
@@ -152,9 +164,7 @@ def draw_faults(options: argparse.Namespace, console: Console) -> int:
 
 def plan(options: argparse.Namespace) -> list[Job]:
     """Return one job for each clip. Raises `MienError` for options that make no sense."""
-    bundle = find_model("face_landmarker")
-    if bundle is None:
-        raise MienError("pictures are judged by the FaceLandmarker bundle: `mien models fetch` gets it")
+    bundle = judging_bundle()
     sampling = sampling_of(options)
     variants = tuple(chosen_variants(options))
     clips = find_clips(options.clips, options.only)
@@ -174,6 +184,14 @@ def plan(options: argparse.Namespace) -> list[Job]:
         )
         for clip in clips
     ]
+
+
+def judging_bundle() -> Path:
+    """Return the bundle that pictures are judged by. Raises `MienError` where it is missing."""
+    bundle = find_model("face_landmarker")
+    if bundle is None:
+        raise MienError("pictures are judged by the FaceLandmarker bundle: `mien models fetch` gets it")
+    return bundle
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:

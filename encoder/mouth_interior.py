@@ -33,19 +33,21 @@ MOST_UPPER: Final = 0.15  # a tooth's length
 LOWER_SHOWN: Final = (0.02, 0.05)  # of the lower teeth above the lip: little opened, wide
 WIDE: Final = 0.4  # an opening that is wide
 GAP: Final = 0.006  # between two teeth
-CROWN: Final = 0.02  # over which a tooth's free edge is rounded
-LIP_SHADE: Final = (0.55, 0.035)  # light under the lips, and how far in it is less
-FADE: Final = (0.08, 0.40)  # teeth lie in less light farther from the middle
+CROWN: Final = 0.01  # over which a tooth's free edge is rounded
+LIP_SHADE: Final = (0.65, 0.03)  # light under the lips, and how far in it is less
+FADE: Final = (0.12, 0.42)  # teeth lie in less light farther from the middle
 FADED: Final = 0.22
-# Linear light against white, or the skin's luminance.
-ENAMEL: Final = np.array([1.0, 0.90, 0.74])
+# Linear light against the skin's luminance.
+ENAMEL: Final = np.array(
+    [1.30, 0.92, 0.83]
+)  # of its luminance; with the two below the medians of seven people
 TONGUE: Final = np.array([0.66, 0.27, 0.22])
 DARK: Final = np.array([0.055, 0.018, 0.017])
 LOWER_LIGHT: Final = 0.72
 LUMINANCE: Final = np.array([0.2126, 0.7152, 0.0722])
-USUAL_SKIN: Final = np.array([1.40, 0.93, 0.68])  # in white light, against its luminance
-TEETH_ON_SKIN: Final = 0.95  # luminance of enamel against the skin's
-MOST_WHITE: Final = 0.8
+USUAL_SKIN: Final = np.array([1.57, 0.87, 0.60])  # in the same light, of its own luminance
+TEETH_ON_SKIN: Final = 1.2  # luminance of well lit enamel against the skin's
+MOST_WHITE: Final = 0.75
 SHOWN_GAP: Final = 0.05  # an opening of the photo in which its own teeth may be seen
 TOOTH_SATURATION: Final = 0.45
 
