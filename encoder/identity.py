@@ -133,8 +133,10 @@ class Template:
 
 
 def make_template(avatar: Avatar, embedder: Embedder) -> Template:
-    """Return the mean embedding of the avatar's references."""
-    found = [embedder.embed(decode_picture(r.picture), r.landmarks) for r in avatar.references]
+    """Return the mean embedding of the avatar's references that were photographed."""
+    made_up = dict(avatar.manifest.made_up)
+    photographed = [r for r in avatar.references if r.slot not in made_up] or avatar.references[:1]
+    found = [embedder.embed(decode_picture(r.picture), r.landmarks) for r in photographed]
     return Template(embedder.name, np.asarray(np.mean(found, axis=0), np.float32))
 
 

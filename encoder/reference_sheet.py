@@ -28,9 +28,12 @@ def draw_reference_sheet(data: bytes, *, now_unix_s: int) -> NDArray[np.uint8]:
     columns += [("", whole.avatar)]
     drawn = []
     for caption, avatar in columns:
-        for reference in avatar.references if avatar else ():
+        if avatar is None:
+            continue
+        for reference in avatar.references:
             width, height = reference.size
-            name = caption or f"{reference.slot}: {width} x {height}, {len(reference.picture)} B"
+            size = f"{width} x {height}, {len(reference.picture)} B"
+            name = caption or f"{reference.slot}: {dict(avatar.manifest.made_up).get(reference.slot, size)}"
             drawn.append(_column(reference, name))
     return np.concatenate(drawn, axis=1)
 
