@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.decoder.far_side import revealed
 from mien.models.rotation import rotation_matrix
 from mien.models.topology import (
     EYE_A,
@@ -21,6 +22,7 @@ from mien.models.topology import (
     REGION_NAMES,
     load_topology,
 )
+from mien.protocol.state import LANDMARK_COUNT
 
 # What one unit of (squared) distance is, per measure: a turn of the head in radians, a mean displacement of
 # a region's vertices in model units.
@@ -37,6 +39,8 @@ LACK_PENALTY: Final = 1.0
 STRETCH: Final = 1.25  # so much wider it may be: what is inside is there, a little larger
 # What a place costs that a reference does not show, because it is turned away there.
 HIDDEN_PENALTY: Final = 6.0
+# And what it costs a mirrored reference where the head is not turned farther than others show.
+NOT_TURNED_UP: Final = 20.0
 # The inside of the mouth is painted fully where references open less than the first share of the present gap, not
 # at all from the second on; nor where the mouth is as good as closed.
 LACK_RAMP: Final = (0.3, 0.7)
@@ -70,6 +74,7 @@ class Blender:
     visibility: NDArray[np.float64]
     shares: NDArray[np.floating]
     mirrored: NDArray[np.bool_]
+    outwards: NDArray[np.float64]
 
     def weights(
         self, shape: NDArray[np.floating], turn: NDArray[np.floating]
@@ -87,9 +92,12 @@ class Blender:
         skin[1:] += SECOND_BEST
         distance = self.shares @ regions + (1 - self.shares.sum(1, keepdims=True)) * skin
         distance += HIDDEN_PENALTY * (1 - self.visibility)
-        shown = soft_choice(distance).astype(np.float32)
         if not self.mirrored.any():
+            shown = soft_choice(distance).astype(np.float32)
             return shown, shown
+        turned_up = revealed(self.outwards, np.asarray(turn, np.float64), self.turns[~self.mirrored])
+        distance[:LANDMARK_COUNT, self.mirrored] += NOT_TURNED_UP * (1 - turned_up[:, None])
+        shown = soft_choice(distance).astype(np.float32)
         formed = np.zeros_like(shown)
         formed[:, ~self.mirrored] = soft_choice(distance[:, ~self.mirrored])
         return shown, formed

@@ -18,7 +18,7 @@ from mien.decoder.reference_picture import ReferencePicture
 from mien.models.alignment import align
 from mien.models.face_model import FaceModel
 from mien.models.face_sides import opposite, sideways
-from mien.models.rotation import rotation_vector
+from mien.models.rotation import rotation_matrix, rotation_vector
 from mien.models.topology import load_topology
 from mien.protocol.state import LANDMARK_COUNT
 
@@ -34,6 +34,8 @@ NEVER: Final = -10.0
 FEATURE: Final = 0.05
 SIDE: Final = 0.55  # from here on outwards, inter-pupil distances from the middle: beside the nose
 MOST_LIGHT: Final = 0.5  # log of the gain that light is corrected by
+# Difference of cosines to the line of sight: so much more ahead a place must be to be shown by it.
+REVEALED: Final = (0.04, 0.14)
 NO_SLOT: Final = 1 << 16  # no ring offsets were measured for it
 
 
@@ -95,6 +97,20 @@ def far_side_seen(seen: NDArray[np.floating]) -> NDArray[np.float64]:
     out = np.full(len(seen), NEVER)
     out[:LANDMARK_COUNT] = np.where(plain_sides(), TRUST * seen[:LANDMARK_COUNT], NEVER)
     return out
+
+
+def revealed(
+    outwards: NDArray[np.float64], turn: NDArray[np.floating], others: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return which landmarks a head turned so, [3], shows better than heads turned like `others` [r, 3]: [478], 0 to 1.
+
+    `outwards` [478, 3] are the face's normals in model space.
+    """
+    now = outwards @ rotation_matrix(np.asarray(turn, np.float64))[2]
+    best = np.max([outwards @ rotation_matrix(np.asarray(other, np.float64))[2] for other in others], axis=0)
+    low, high = REVEALED
+    t = np.clip((now - best - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
 
 
 def relit(

@@ -232,16 +232,18 @@ def visibility(places: NDArray[np.float64]) -> NDArray[np.float64]:
     for corner in surround.T:
         np.minimum.at(seen, corner, ratio)
     for index, place in enumerate(places):
-        normal = np.zeros_like(place)
-        across = normals(place, face)
-        for corner in face.T:
-            np.add.at(normal, corner, across)
-        facing = normal[:LANDMARK_COUNT, 2] / np.maximum(
-            np.linalg.norm(normal[:LANDMARK_COUNT], axis=1), 1e-9
-        )
-        seen[:LANDMARK_COUNT, index] = ramp(facing, *GRAZING)
+        seen[:LANDMARK_COUNT, index] = ramp(vertex_normals(place, face)[:LANDMARK_COUNT, 2], *GRAZING)
     seen[OVAL_AGAIN] = seen[list(FACE_OVAL)]
     return seen
+
+
+def vertex_normals(place: NDArray[np.floating], triangles: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the unit normals at vertices [v, 3], 0 where no triangle is; z is positive where they face the camera."""
+    normal = np.zeros((len(place), 3))
+    across = normals(np.asarray(place, np.float64), triangles)
+    for corner in triangles.T:
+        np.add.at(normal, corner, across)
+    return np.asarray(normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9))
 
 
 def normals(place: NDArray[np.float64], triangles: NDArray[np.intp]) -> NDArray[np.float64]:

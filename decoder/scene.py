@@ -21,6 +21,7 @@ from mien.decoder.mesh import (
     place_vertices,
     ramp,
     to_model_space,
+    vertex_normals,
     visibility,
 )
 from mien.decoder.mouth import MouthSheet, see_teeth
@@ -115,7 +116,8 @@ class Scene:
         borrowed = np.array([r.mirrored for r in references])
         for i in np.flatnonzero(borrowed).tolist():
             seen[:, i] = far_side_seen(seen[:, i])
-        self.blender = Blender(shapes, poses[:, :3], seen, region_shares(), borrowed)
+        outwards = vertex_normals(shapes[0], load_topology().skin.astype(np.intp))
+        self.blender = Blender(shapes, poses[:, :3], seen, region_shares(), borrowed, outwards)
         self.openings = mouth_gap(shapes)
 
     def _lay_out_pictures(self, references: Sequence[ReferencePicture], zoom: float) -> None:

@@ -18,11 +18,13 @@ from mien.decoder.mesh import (
     normals,
     place_vertices,
     skirt_around,
+    vertex_normals,
 )
 from mien.decoder.scene import inside, region_shares
 from mien.models.face_model import FaceModel
 from mien.models.rings import RAYS, RING_FRACTIONS, default_rings
 from mien.models.topology import load_topology
+from mien.protocol.state import LANDMARK_COUNT
 
 ANGLES = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
 CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1)
@@ -74,15 +76,15 @@ def test_near_ties_show_the_first_reference_around_the_face_only() -> None:
     """Two references of one pose and expression: hair and clothes of both would be laid over each other."""
     shape = FaceModel.load().mean.astype(np.float64)
     shares = region_shares()
-    every = np.ones((VERTEX_COUNT, 2))
-    blender = Blender(np.stack([shape] * 2), np.zeros((2, 3)), every, shares, np.zeros(2, bool))
+    every, outwards = np.ones((VERTEX_COUNT, 2)), np.zeros((LANDMARK_COUNT, 3))
+    blender = Blender(np.stack([shape] * 2), np.zeros((2, 3)), every, shares, np.zeros(2, bool), outwards)
     weights, form = blender.weights(shape, np.zeros(3))
     assert form is weights
     around = shares.sum(1) == 0
     assert (weights[around, 0] > 0.85).all()
     assert weights[shares[:, 0] == 1] == pytest.approx(0.5)  # the mouth has its own choice
     turns = np.array([[0, 0.6, 0], [0, 0, 0]])
-    far = Blender(np.stack([shape] * 2), turns, every, shares, np.zeros(2, bool))
+    far = Blender(np.stack([shape] * 2), turns, every, shares, np.zeros(2, bool), outwards)
     assert (far.weights(shape, np.zeros(3))[0][around, 1] > 0.99).all()
 
 
@@ -91,11 +93,14 @@ def test_a_mirrored_reference_lends_its_colours_and_not_its_form() -> None:
     seen = np.ones((VERTEX_COUNT, 2))
     seen[234, 0], seen[:, 1] = 0, -10
     seen[234, 1] = 0.75
-    turns = np.array([[0, 0.2, 0], [0, -0.9, 0]])  # however far it is turned
-    blender = Blender(np.stack([shape] * 2), turns, seen, region_shares(), np.array([False, True]))
-    shown, form = blender.weights(shape, np.zeros(3))
-    assert shown[234, 1] > 0.9 and shown[454, 0] == 1
-    assert (form[:, 0] == 1).all()
+    turns = np.array([[0, 0.5, 0], [0, -0.9, 0]])  # however far it is turned
+    outwards = vertex_normals(shape, load_topology().skin.astype(np.intp))
+    mirrored = np.array([False, True])
+    blender = Blender(np.stack([shape] * 2), turns, seen, region_shares(), mirrored, outwards)
+    for turn, shows in ((turns[0], False), (np.zeros(3), True), (-turns[0], True)):
+        shown, form = blender.weights(shape, turn)
+        assert (shown[234, 1] > 0.9) == shows and shown[454, 0] == 1
+        assert (form[:, 0] == 1).all()
 
 
 def opening(height: float) -> NDArray[np.float64]:
