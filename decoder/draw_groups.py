@@ -27,10 +27,10 @@ class Need(Enum):
 
 # A program for each of these; a triangle takes the first that has room for its references.
 ROOMS: Final = (
-    (Need.SOLID, 1), (Need.SOLID, 2), (Need.SOLID, 3), (Need.SOLID, MAX_REFERENCES),
-    (Need.EDGE, 1), (Need.EDGE, 2), (Need.EDGE, 3),
-    (Need.ALL, 2), (Need.ALL, MAX_REFERENCES),
-)  # fmt: skip
+    *((Need.SOLID, room) for room in (1, 2, 3, 4, MAX_REFERENCES)),
+    *((Need.EDGE, room) for room in (1, 2, 3, 4)),
+    *((Need.ALL, room) for room in (2, 3, MAX_REFERENCES)),
+)
 NOT_DRAWN: Final = len(ROOMS)
 WHOLE: Final = 255
 CODE_BITS: Final = 4  # a reference's number in a corner's second word
