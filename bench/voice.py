@@ -51,7 +51,14 @@ TABLES: Final[dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
     "echo": (
         "Echo cancellation in a room",
         ("delay_ms",),
-        ("return_loss_db", "stoi_without", "stoi_with", "stoi_alone"),
+        (
+            "return_loss_db",
+            "stoi_without",
+            "stoi_with",
+            "stoi_alone",
+            "stoi_headphones_cancelled",
+            "stoi_headphones",
+        ),
     ),
     "cost": ("What it costs one core", ("what",), ("us_per_10_ms",)),
     "loss": (

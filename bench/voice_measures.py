@@ -13,7 +13,7 @@ from mien.bench.intelligibility import extended_stoi
 from mien.bench.room_sound import as_samples, echo_of, in_noise, level, with_pauses
 from mien.call.audio_processing import AudioProcessor
 from mien.call.libopus import has_repeat
-from mien.call.opus import FRAMES_MS, OpusDecoder, OpusEncoder, VoiceSettings, frame_samples
+from mien.call.opus import FRAMES_MS, RATE_HZ, OpusDecoder, OpusEncoder, VoiceSettings, frame_samples
 from mien.call.sound_device import Block
 from mien.call.voice_activity import HOLD_MS, VoiceActivity
 from mien.call.voice_coder import VoiceCoder
@@ -28,6 +28,7 @@ SNRS_DB: Final = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 LOSSES: Final = (0.0, 0.05, 0.1, 0.2, 0.3)
 CODINGS: Final = ((8.0, 60), (12.0, 20), (12.0, 60), (16.0, 20), (16.0, 60), (24.0, 20), (24.0, 60))
 BLOCK: Final = 960  # 20 ms
+LISTENING_S: Final = 20  # to the other side, until both speak
 MAX_DELAY: Final = 1920  # between what was said and what is heard
 
 
@@ -69,6 +70,10 @@ class EchoRow:
     stoi_without: float  # of the near voice while both speak, with the echo 12 dB below
     stoi_with: float
     stoi_alone: float  # of the near voice while nobody else speaks: what it costs where there is no echo
+    stoi_headphones_cancelled: (
+        float  # while both speak and no echo comes back, with a canceller all the same,
+    )
+    stoi_headphones: float  # and as a call does it, which notices
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +207,7 @@ def echo_rows(clip: str, sound: Samples) -> Iterator[EchoRow]:
     half = len(far) // 2 // BLOCK * BLOCK
     near = np.zeros(len(far))
     near[half:] = np.roll(far, half // 3)[half:]
+    worn = [_in_headphones(far, switch) for switch in (Switch.ON, Switch.AUTO)]
     for delay_ms in (20, 70, 150):
         heard = as_samples(echo_of(far, delay_ms=delay_ms) + near)
         cleaned = _without_echo(far, heard, delay_ms)
@@ -214,12 +220,26 @@ def echo_rows(clip: str, sound: Samples) -> Iterator[EchoRow]:
             stoi_without=stoi_of(said, heard[both]),
             stoi_with=stoi_of(said, cleaned[both]),
             stoi_alone=stoi_of(far, _without_echo(np.zeros_like(far), far, delay_ms)),
+            stoi_headphones_cancelled=worn[0],
+            stoi_headphones=worn[1],
         )
 
 
-def _without_echo(far: Samples, heard: Samples, delay_ms: int) -> Samples:
+def _in_headphones(sound: Samples, switch: Switch) -> float:
+    """Return how much is understood of a voice while both speak, after a time in which only the other side did."""
+    far = whole(with_pauses(np.tile(sound, -(-LISTENING_S * RATE_HZ // len(sound))), pause_s=1.2), BLOCK)
+    said = whole(np.roll(sound, len(sound) // 3), BLOCK)
+    far = np.concatenate([far, sound])[-len(far) :]
+    near = np.zeros(len(far))
+    near[-len(said) :] = said
+    room = np.random.default_rng(1).normal(0, 8, len(far))
+    cleaned = _without_echo(far, as_samples(near + room), 70, switch)
+    return stoi_of(said, cleaned[-len(said) :])
+
+
+def _without_echo(far: Samples, heard: Samples, delay_ms: int, switch: Switch = Switch.AUTO) -> Samples:
     played: deque[Block] = deque(maxlen=50)
-    settings = ProcessingSettings(noise=Switch.OFF, gain=Switch.OFF)
+    settings = ProcessingSettings(noise=Switch.OFF, gain=Switch.OFF, echo=switch)
     processing = VoiceProcessing(settings, microphone=True, played=played)
     parts = []
     for at in range(0, len(far), BLOCK):

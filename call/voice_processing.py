@@ -2,7 +2,8 @@
 
 Measured behind Opus at 8 and 12 kbps (`mien bench voice`): noise suppression makes speech easier to understand
 where the noise is less than 15 dB below it, and harder above 20 dB. Echo can only come back where both a
-loudspeaker and a microphone are in the room. The level of a file is its maker's.
+loudspeaker and a microphone are in the room; where none does, in headphones, cancelling it would only take away from
+a voice that speaks while the other side does (`echo_path`). The level of a file is its maker's.
 """
 
 from collections import deque
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from mien.call.audio import FRAME_SAMPLES, RATE_HZ
 from mien.call.audio_processing import AudioProcessor
+from mien.call.echo_path import EchoPath
 from mien.call.sound_device import Block
 from mien.protocol.errors import MienError
 
@@ -126,6 +128,8 @@ class VoiceProcessing:
         self._heard = 0  # frames
         self._suppressing = self._settings.noise is Switch.ON
         self._share = float(self._suppressing)  # of what is heard that is suppressed sound: for cross-fades
+        self._path = EchoPath() if self._settings.echo is Switch.AUTO else None
+        self._cancelled = 1.0  # share of what is heard that is without echo: for cross-fades
         self._echo_why = self._why_echo(microphone)
         self._gain_why = self._why_gain(microphone)
         self._echo = self._open(echo=True) if not self._echo_why else None
@@ -147,9 +151,7 @@ class VoiceProcessing:
         return Treatments(
             noise=self._noise_treatment(ratio),
             gain=Treatment(self._gain is not None, self._gain_why or self._missing or "microphone"),
-            echo=Treatment(
-                self._echo is not None, self._echo_why or self._missing or "loudspeaker and microphone"
-            ),
+            echo=self._echo_treatment(),
             snr_db=ratio,
         )
 
@@ -161,6 +163,12 @@ class VoiceProcessing:
         if ratio is None:
             return Treatment(self._suppressing, "too little speech to tell")
         return Treatment(self._suppressing, f"speech is {ratio:.0f} dB above the noise")
+
+    def _echo_treatment(self) -> Treatment:
+        if self._echo is not None and self._path is not None and not self._path.heard:
+            return Treatment(False, "no echo is heard: headphones")
+        why = self._echo_why or self._missing or "loudspeaker and microphone"
+        return Treatment(self._echo is not None, why)
 
     def _why_echo(self, microphone: bool) -> str:
         """Return why echo is not cancelled, "" where it is."""
@@ -194,9 +202,17 @@ class VoiceProcessing:
             self._played.popleft()
         while self._played:
             block = self._played.popleft()
-            echo.far(np.frombuffer(block.data, np.int16))
+            far = np.frombuffer(block.data, np.int16)
+            echo.far(far)
             echo.set_delay_ms((block.air_us - captured_us) // 1000)
-        return echo.near(samples)
+            if self._path is not None:
+                self._path.play(far, block.air_us)
+        cleaned = echo.near(samples)  # it goes on learning, to be ready when the headphones are taken off
+        if self._path is None:
+            return cleaned
+        self._path.hear(samples, captured_us)
+        before, self._cancelled = self._cancelled, float(self._path.heard)
+        return _faded(samples, cleaned, before, self._cancelled)
 
     def _judge(self, samples: NDArray[np.int16]) -> None:
         """Decide about noise from the sound before anything was suppressed in it."""
@@ -212,7 +228,14 @@ class VoiceProcessing:
         """It learns the noise also while nobody hears it, so that it is ready when it is wanted."""
         cleaned = noise.near(samples)
         before, self._share = self._share, float(self._suppressing)
-        if before == self._share:
-            return cleaned if self._suppressing else samples
-        shares = np.linspace(before, self._share, FRAME_SAMPLES)
-        return np.asarray(shares * cleaned + (1 - shares) * samples, np.int16)
+        return _faded(samples, cleaned, before, self._share)
+
+
+def _faded(
+    plain: NDArray[np.int16], cleaned: NDArray[np.int16], before: float, after: float
+) -> NDArray[np.int16]:
+    """Return a frame that goes from one share of what was cleaned to another."""
+    if before == after:
+        return cleaned if after else plain
+    shares = np.linspace(before, after, FRAME_SAMPLES)
+    return np.asarray(shares * cleaned + (1 - shares) * plain, np.int16)

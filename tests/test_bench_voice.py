@@ -111,6 +111,7 @@ def test_clean_up_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert noise[30]["stoi_with"] < noise[30]["stoi_without"]
     echo = [row for row in rows if row["kind"] == "echo"]
     assert all(row["return_loss_db"] > 20 and row["stoi_alone"] > 0.98 for row in echo)
+    assert all(row["stoi_headphones"] > 0.98 and row["stoi_headphones_cancelled"] < 0.95 for row in echo)
     assert {row["what"] for row in rows if row["kind"] == "cost"} > {"voice activity"}
 
 

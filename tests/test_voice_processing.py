@@ -126,6 +126,27 @@ def test_the_echo_canceller_hears_far_before_near_and_the_delay() -> None:
     assert not played
 
 
+def test_echo_is_left_alone_where_none_is_heard() -> None:
+    """In headphones; then they are taken off. `on` cancels all the same."""
+    rng = np.random.default_rng(3)
+    loudness = np.repeat(rng.choice([0.1, 0.5, 1.0], 250), 6)  # 30 s of syllables
+    far = (np.repeat(loudness, FRAME_SAMPLES) * rng.normal(0, 3000, 1500 * FRAME_SAMPLES)).astype(np.int16)
+    for switch, worn in ((Switch.AUTO, False), (Switch.ON, True)):
+        played: deque[Block] = deque()
+        settings = ProcessingSettings(noise=Switch.OFF, gain=Switch.OFF, echo=switch)
+        processing = VoiceProcessing(settings, microphone=True, played=played, make=Recorder)
+        assert processing.treatments().echo.on
+        for index, block in enumerate(frames(far)):
+            played.append(Block(block.tobytes(), air_us=index * FRAME_US))
+            echo = block // 4 if index >= 1000 else rng.normal(0, 5, FRAME_SAMPLES).astype(np.int16)
+            heard = processing.clean(echo, captured_us=index * FRAME_US)
+            if index == 999:
+                assert processing.treatments().echo.on is worn
+                assert bool((heard == echo).all()) is not worn
+        assert processing.treatments().echo.on
+    assert "headphones" not in processing.treatments().echo.why
+
+
 def test_without_the_library_the_voice_is_sent_as_it_is() -> None:
     processing = VoiceProcessing(microphone=True, played=deque(), make=absent)
     assert (clean(processing, talk(8)) == talk(8)).all()
