@@ -67,7 +67,8 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
         choices=choices,
         default="auto",
         dest="echo",
-        help="cancel it; off with headphones (default: auto, with a microphone and a loudspeaker)",
+        help="cancel it (default: auto, where one is heard; it takes from a voice that speaks while the other side does, "
+        "so headphones are better)",
     )
 
 
