@@ -10,10 +10,12 @@ from aiortc.rtcsctptransport import DataChunk
 
 from mien.call.peer import COEFFICIENTS, CONTROL, TRANSFER, Addresses, Peer
 from mien.call.sack_delay import (
+    MAX_SHARED_BYTES,
     MAX_WAITING_BYTES,
     MAX_WAITING_PACKETS,
     PATIENT_US,
     PROMPT_US,
+    SHARE_US,
     Packet,
     SackSchedule,
 )
@@ -66,6 +68,16 @@ def test_a_sack_starts_the_count_again() -> None:
 def test_gaps_and_floods_are_answered_at_once(packets: list[Packet]) -> None:
     assert after(*packets).due_us == NOW_US + len(packets) - 1
     assert len(packets) == 1 or after(*packets[:-1]).due_us == NOW_US + PATIENT_US
+
+
+def test_an_acknowledgement_that_is_soon_due_goes_along_with_data() -> None:
+    schedule = after(COEFFICIENT)
+    assert not schedule.shares(50, NOW_US + PATIENT_US - SHARE_US - 1)
+    assert schedule.shares(50, NOW_US + PATIENT_US - SHARE_US)
+    assert not schedule.shares(MAX_SHARED_BYTES + 1, NOW_US + PATIENT_US)
+    assert after(LETTER).shares(50, NOW_US)
+    schedule.on_sack()
+    assert not schedule.shares(50, NOW_US + PATIENT_US)
 
 
 class Inbox:
