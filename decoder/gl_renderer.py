@@ -20,7 +20,7 @@ NEEDS: Final = tuple(Need)  # as the shader numbers them
 
 
 class GlRenderer:
-    """Owns one GL context; use it from the thread that made it."""
+    """Owns one GL context; use it from the thread that made it, beside others there may be."""
 
     def __init__(self, scene: Scene) -> None:
         """Raises whatever moderngl raises where there is no EGL."""
@@ -92,6 +92,12 @@ class GlRenderer:
 
     def draw(self, drawing: Drawing) -> NDArray[np.uint8]:
         """Return the picture, RGB uint8 [height, width, 3]."""
+        with self._context:
+            self._draw(drawing)
+            self._latest = self._read(self._target)
+        return self._latest
+
+    def _draw(self, drawing: Drawing) -> None:
         drawn = self._groups.of(drawing)
         self._vertices.write(np.column_stack([drawing.positions, drawing.cavity]))
         self._weights.write(np.ascontiguousarray(drawing.weights))
@@ -105,8 +111,6 @@ class GlRenderer:
         for group in drawn.groups:
             brush = self._brushes[group.need, group.room]
             brush.render(moderngl.TRIANGLES, first=3 * group.first, vertices=3 * group.count)
-        self._latest = self._read(self._target)
-        return self._latest
 
     def _read(self, target: moderngl.Framebuffer) -> NDArray[np.uint8]:
         target.read_into(self._pixels, components=4, alignment=1)
@@ -119,14 +123,14 @@ class GlRenderer:
 
     def corrected(self, drawn: NDArray[np.uint8], blend: Blend) -> NDArray[np.uint8]:
         """Return a picture, RGB uint8 [height, width, 3], corrected. What was drawn last is still there."""
-        if self._correction is None:
-            self._correction = GlCorrection(self._context, (self._scene.width, self._scene.height))
-        if drawn is self._latest:
+        with self._context:
+            if self._correction is None:
+                self._correction = GlCorrection(self._context, (self._scene.width, self._scene.height))
             source = self._drawn
-        else:
-            source = self._lent
-            source.write(np.ascontiguousarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2RGBA)))
-        return self._read(self._correction.draw(source, blend))
+            if drawn is not self._latest:
+                source = self._lent
+                source.write(np.ascontiguousarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2RGBA)))
+            return self._read(self._correction.draw(source, blend))
 
     def close(self) -> None:
         """Free the context and everything in it."""

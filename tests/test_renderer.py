@@ -59,6 +59,18 @@ def test_shader_equals_its_numpy_twin(shader: Renderer, twin: Renderer, shown) -
     assert apart.mean() < 0.8
 
 
+def test_two_renderers_of_one_thread_do_not_disturb_each_other(shader: Renderer) -> None:
+    before = shader.render(state(yaw=0.1))
+    other = renderer("gl", SIZE // 2)
+    try:
+        assert np.array_equal(shader.render(state(yaw=0.1)), before)
+        assert other.render(state()).shape == (SIZE // 2, SIZE // 2, 3)
+        assert np.array_equal(shader.render(state(yaw=0.1)), before)
+    finally:
+        other.close()
+    assert np.array_equal(shader.render(state(yaw=0.1)), before)
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_a_reference_in_its_own_state_is_reproduced(twin: Renderer, number: int) -> None:
     wanted = decode_picture(made_up_avatar().references[number].picture)
