@@ -1,13 +1,12 @@
 """Faces on a time line: what a sender says when, over which network, and what a playout makes of it."""
 
-import random
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Final
 
 import numpy as np
 
-from mien.bench.impairment import Link, Loss, Profile
+from mien.bench.impairment import Link, Profile
 from mien.decoder.playout import Playout, Shown, Status
 from mien.protocol.codec import Batch
 from mien.protocol.repeats import REPEAT_STRIDE, Repeats
@@ -121,19 +120,3 @@ def largest_error(pictures: Pictures, state: Callable[[int], FaceState] = noddin
         truth = one + (other - one) * np.float32(shown.tick - tick)
         worst = max(worst, float(np.abs(shown.state.coefficients() - truth).max()))
     return worst
-
-
-def seeded_profiles(loss: Loss | None = None) -> dict[str, Profile]:
-    """Networks of several kinds."""
-    return {
-        "calm": Profile(delay_us=30_000, loss=loss),
-        "jitter": Profile(delay_us=30_000, jitter_us=60_000, loss=loss),
-        "disorder": Profile(delay_us=30_000, jitter_us=10_000, reorder=0.1, reorder_us=60_000, loss=loss),
-    }
-
-
-def shuffled(sent: Sequence[Sent], seed: int) -> list[Sent]:
-    """The messages in any order."""
-    order = list(sent)
-    random.Random(seed).shuffle(order)
-    return order
