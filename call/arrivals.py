@@ -1,4 +1,4 @@
-"""How regularly coefficient messages arrive, from their first four bytes. No clock inside."""
+"""How regularly coefficient messages arrive, from their heads. No clock inside."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -6,9 +6,9 @@ from typing import Final
 
 from mien.call.queue_gauge import QueueGauge
 from mien.protocol.codec import KEEP_ALIVE_SECONDS
-from mien.protocol.message import FACE_KINDS, CoefficientMessage, Kind
+from mien.protocol.errors import WireError
+from mien.protocol.message import Kind, MessageHead
 
-TICKS: Final = 1 << 16
 RESTART_US: Final = 2_000_000  # a larger step is a pause or another stream, not jitter
 STILL_RESTART_US: Final = 6_000_000  # the same between keep-alives
 JITTER_SHARE: Final = 16  # RFC 3550 section 6.4.1
@@ -71,13 +71,14 @@ class Arrivals:
     def on_message(self, data: bytes, arrival_us: int) -> None:
         """Take the bytes of one message, good or bad."""
         self.messages += 1
-        if len(data) < CoefficientMessage.LAYOUT.size or data[0] >> 4 not in FACE_KINDS:
+        try:
+            head = MessageHead.parse(data)
+        except WireError:
             return
-        _, flags, low = CoefficientMessage.LAYOUT.unpack_from(data)
-        still, frames = data[0] >> 4 == Kind.STILL, (flags & 0x0F) + 1
+        still, frames, ticks = head.kind == Kind.STILL, head.frame_count, head.tick_modulus
         self.still_messages += still
-        newest = self._after if self._after is not None else low
-        first = newest + (low - newest + TICKS // 2) % TICKS - TICKS // 2
+        newest = self._after if self._after is not None else head.first_tick
+        first = newest + (head.first_tick - newest + ticks // 2) % ticks - ticks // 2
         limit_us = STILL_RESTART_US if self._still else RESTART_US
         if self._after is None or abs(first - newest) * self._period_us > limit_us:
             self._restart()

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.protocol.errors import WireError
-from mien.protocol.message import MAX_FRAMES_PER_MESSAGE, CoefficientMessage
+from mien.protocol.message import (
+    MAX_FRAMES_PER_MESSAGE,
+    SHORT_TICK_MODULUS,
+    TICK_MODULUS,
+    CoefficientMessage,
+)
 from mien.protocol.quantizer import Quality, from_steps, to_steps
 from mien.protocol.rate_distortion import FrameChooser
 from mien.protocol.repeats import REPEAT_STRIDE, Repeats
@@ -21,7 +26,12 @@ BATCH_SECONDS: Final = 0.2  # a message's share of time: 6 frames at 30 Hz, 5 at
 KEEP_ALIVE_SECONDS: Final = 1.0  # between two messages that say that a face is still
 STILL_STEPS: Final = 1.5  # a face is still while no coefficient is further from what was sent
 STILL_TOLD_AT_ONCE: Final = 2  # messages: the first of them may get lost
-TICK_MODULUS: Final = 1 << 16
+# From one message with a long head to the next: so long at most a receiver that comes late must wait, or one that
+# missed half the range of short ticks (8.5 s) is in doubt.
+LONG_HEAD_SECONDS: Final = 1.0
+_MOST_SILENT_TICKS: Final = (
+    SHORT_TICK_MODULUS // 4
+)  # after more, long heads for a while: some of them may get lost
 _HISTORY_TICKS: Final = 64  # more than repeats can reach back
 
 
@@ -50,6 +60,7 @@ class MessageEncoder:
         self.repeats: Repeats | None = None  # switched on where the other side reports loss
         self.frames_per_message = frames_per_message or frames_per_batch(header)
         self._past: deque[tuple[int, FaceState]] = deque(maxlen=_HISTORY_TICKS)
+        self._heads = _Heads(round(float(header.tick_rate) * LONG_HEAD_SECONDS))
         self._stillness = _Stillness(round(float(header.tick_rate) * KEEP_ALIVE_SECONDS))
         self._sent: CoefficientMessage | None = None
         self._states: list[FaceState] = []
@@ -81,7 +92,6 @@ class MessageEncoder:
             target = to_steps(state, self._header.rest_pose, self._step_index)
             self._targets.append(target)
             self._chooser.choose(target)
-        self._values.append(self._chooser.values)
         self._states.append(state)
         return self.flush() if len(self._states) >= self._size else None
 
@@ -99,28 +109,30 @@ class MessageEncoder:
         if held is not None:
             due = self._stillness.is_due(self._first_tick) or last
             return self._keep_alive(held) if due else None
-        repeated = self._repeated(self.repeats) if tracked[0] else []
+        values = _held_where_lost(self._chooser.together(), tracked)
+        repeated = self._repeated(self.repeats, values[0]) if tracked[0] else []
+        short = self._heads.may_be_short(self._first_tick, len(states))
         message = CoefficientMessage(
             stream=self._header.stream,
-            first_tick=self._first_tick % TICK_MODULUS,
+            first_tick=self._first_tick % (SHORT_TICK_MODULUS if short else TICK_MODULUS),
             step_index=self._step_index,
-            values=np.array(self._values, np.int16),
+            values=np.array(values, np.int16),
             tracked=tracked,
             repeats=self.repeats if repeated else None,
             repeated=np.array(repeated, np.int16).reshape(-1, COEFFICIENT_COUNT),
+            short=short,
         )
-        self._stillness.moved(self._step_index, self._values[-1], tracked=tracked[-1])
+        self._stillness.moved(self._step_index, values[-1], tracked=tracked[-1])
         return self._serialized(message)
 
     def _begin(self, tick: int) -> None:
         self._first_tick = tick
         self._step_index = int(self.quality)
         self._chooser = FrameChooser(self._tables, self._step_index)
-        self._values: list[list[int]] = []
         self._states = []
         self._targets: list[NDArray[np.float64]] = []
 
-    def _repeated(self, repeats: Repeats | None) -> list[list[int]]:
+    def _repeated(self, repeats: Repeats | None, first: list[int]) -> list[list[int]]:
         """Return the values to repeat; none where one of them is not known, or shows no face."""
         if repeats is None:
             return []
@@ -128,7 +140,7 @@ class MessageEncoder:
         states = [past.get(self._first_tick + offset) for offset in repeats.offsets]
         if not all(state is not None and state.tracked for state in states):
             return []
-        chooser = FrameChooser.of_repeats(self._tables, self._step_index, self._values[0])
+        chooser = FrameChooser.of_repeats(self._tables, self._step_index, first)
         rest = self._header.rest_pose
         return [chooser.choose(to_steps(s, rest, self._step_index)) for s in states if s is not None]
 
@@ -151,6 +163,34 @@ class MessageEncoder:
     def _serialized(self, message: CoefficientMessage) -> bytes:
         self._sent = message
         return message.serialize(self._tables)
+
+
+def _held_where_lost(chosen: list[list[int]], tracked: Sequence[bool]) -> list[list[int]]:
+    """Give frames without a face the integers of the one before; zeros before the first."""
+    values, rest = [[0] * COEFFICIENT_COUNT], iter(chosen)
+    for is_tracked in tracked:
+        values.append(next(rest) if is_tracked else values[-1])
+    return values[1:]
+
+
+class _Heads:
+    """Knows which messages need long heads: some of them, so that a receiver can tell the ticks after an outage."""
+
+    def __init__(self, period_ticks: int) -> None:
+        self._period = period_ticks
+        self._long_tick = 0  # of the latest long head
+        self._long_until = 0
+        self._after: int | None = None  # the tick behind the latest message
+
+    def may_be_short(self, tick: int, count: int) -> bool:
+        """Return whether the message whose `count` frames begin with `tick` may have a short head."""
+        after, self._after = self._after, tick + count
+        if after is None or not 0 <= tick - after <= _MOST_SILENT_TICKS:
+            self._long_until = tick + self._period
+        if tick >= self._long_until and tick - self._long_tick < self._period:
+            return True
+        self._long_tick = tick
+        return False
 
 
 class _Stillness:
@@ -206,7 +246,7 @@ class Batch:
 
 class MessageDecoder:
     """Turns one stream's messages into batches. Every message decodes alone; only the tick's high bits
-    are carried from message to message."""
+    are carried from message to message. A message with a short head needs an earlier one with a long head."""
 
     def __init__(self, header: StreamHeader) -> None:
         self._header = header
@@ -223,17 +263,19 @@ class MessageDecoder:
         message = CoefficientMessage.parse(data, self._tables)
         if message.stream != self._header.stream:
             raise WireError(f"message belongs to stream {message.stream}, expected {self._header.stream}")
-        first = self._extend(message.first_tick)
+        first = self._extend(message.first_tick, SHORT_TICK_MODULUS if message.short else TICK_MODULUS)
         self._newest_tick = max(first, self._newest_tick or 0)
         return _batch_of(message, self._header, first)
 
-    def _extend(self, low: int) -> int:
-        """Return the tick nearest to the newest one whose low 16 bits are `low`; never negative."""
+    def _extend(self, low: int, modulus: int) -> int:
+        """Return the tick nearest to the newest one whose remainder by `modulus` is `low`; never negative."""
         if self._newest_tick is None:
+            if modulus < TICK_MODULUS:
+                raise WireError("message has a short head, and no long one came before it")
             return low
-        offset = (low - self._newest_tick) % TICK_MODULUS
-        if offset > TICK_MODULUS // 2 and self._newest_tick + offset >= TICK_MODULUS:
-            offset -= TICK_MODULUS
+        offset = (low - self._newest_tick) % modulus
+        if offset > modulus // 2 and self._newest_tick + offset >= modulus:
+            offset -= modulus
         return self._newest_tick + offset
 
 

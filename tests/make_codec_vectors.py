@@ -38,6 +38,7 @@ def message(
     extensions: tuple[Extension, ...] = (),
     repeats: Repeats | None = None,
     still: bool = False,
+    short: bool = False,
 ) -> CoefficientMessage:
     """Return a message; untracked frames are made to repeat the one before."""
     flags = tracked or [True] * len(values)
@@ -49,7 +50,9 @@ def message(
     if repeats:  # they go back in time from the first frame
         away = np.arange(1, repeats.count + 1)[:, None] * np.sign(np.arange(36) % 5 - 2)
         repeated = np.clip(values[0] + away, -MAX_VALUE, MAX_VALUE).astype(np.int16)
-    return CoefficientMessage(stream, tick, step, values, tuple(flags), extensions, repeats, repeated, still)
+    return CoefficientMessage(
+        stream, tick, step, values, tuple(flags), extensions, repeats, repeated, still, short
+    )
 
 
 def messages() -> dict[str, CoefficientMessage]:
@@ -87,6 +90,11 @@ def messages() -> dict[str, CoefficientMessage]:
         "repeats and an extension": message(
             walk(35, 2, 1.0), repeats=Repeats(2, stride=3), extensions=(Extension(1, bytes(8)),)
         ),
+        "short": message(walk(38, 6, 1.0), tick=511, stream=15, step=7, short=True),
+        "short, one frame": message(walk(39, 1, 1.0), short=True),
+        "short, most repeats, most frames": message(
+            walk(40, 16, 0.5), tick=256, repeats=Repeats(8, stride=4, lag=7), short=True
+        ),
         "still": message(walk(36, 1, 1.0), tick=700, step=2, still=True),
         "still without a face": message(zeros, tracked=[False], tick=701, still=True),
     }
@@ -101,7 +109,9 @@ def refused() -> dict[str, bytes]:
     return {
         "empty": b"",
         "three bytes": good[:3],
-        "wrong kind": bytes([good[0] ^ 0x50]) + good[1:],
+        "wrong kind": bytes([good[0] ^ 0x90]) + good[1:],
+        "short, two bytes": bytes([0x60, 0x50]),
+        "short, repeats missing": bytes([0x70, 0x50, 0]),
         "still, but two frames": bytes([0x30]) + message(walk(37, 2, 1.0)).serialize()[1:],
         "repeats missing": bytes([0x20, 0x10, 0, 0]),
         "repeats behind a frame without a face": bytes([0x20, 0x10, 0, 0, 0x08])
@@ -157,6 +167,7 @@ def entry(name: str, data: bytes) -> dict[str, object]:
         "first_tick": parsed.first_tick,
         "step_index": parsed.step_index,
         "still": parsed.still,
+        "short": parsed.short,
         "repeated_ticks": list(parsed.repeats.offsets) if parsed.repeats else [],
         "tracked": [int(t) for t in parsed.tracked],
         "extensions": [[e.type, e.data.hex()] for e in parsed.extensions],

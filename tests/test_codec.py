@@ -10,7 +10,9 @@ import pytest
 
 from mien.protocol.codec import MessageDecoder, MessageEncoder, frames_per_batch
 from mien.protocol.errors import WireError
+from mien.protocol.message import CoefficientMessage, Kind, MessageHead
 from mien.protocol.quantizer import SCALE, STEPS, Quality, to_steps
+from mien.protocol.repeats import Repeats
 from mien.protocol.residual_coder import encode_body
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
@@ -59,9 +61,9 @@ def test_choosing_saves_bits_against_rounding() -> None:
 def test_every_message_decodes_alone() -> None:
     header = stream_header()
     messages = encode(walk(60), header)
-    in_order = [MessageDecoder(header).decode(m) for m in messages]
-    decoder = MessageDecoder(header)
-    for index in (9, 3, 7, 0):
+    steady, decoder = MessageDecoder(header), MessageDecoder(header)
+    in_order = [steady.decode(m) for m in messages]
+    for index in (0, 9, 3, 7):
         batch = decoder.decode(messages[index])
         assert (table(batch.states) == table(in_order[index].states)).all()
 
@@ -139,3 +141,55 @@ def test_messages_of_other_streams_and_tables_are_refused() -> None:
     alien[12] ^= 1
     with pytest.raises(WireError, match="update the older side"):
         MessageDecoder(StreamHeader.parse(bytes(alien)))
+
+
+def kinds(messages: list[bytes]) -> list[Kind]:
+    return [MessageHead.parse(m).kind for m in messages]
+
+
+def test_heads_are_short_but_for_one_a_second() -> None:
+    header = stream_header()
+    found = kinds(encode(walk(120), header))
+    assert found[:5] == [Kind.COEFFICIENTS] * 5  # the first second: some of them may get lost
+    assert found[5:] == [*[Kind.SHORT] * 4, Kind.COEFFICIENTS] * 3
+    encoder = MessageEncoder(header, frames_per_message=2)
+    encoder.repeats = Repeats(1)
+    found = kinds([m for tick, s in enumerate(walk(60)) if (m := encoder.push(tick, s)) is not None])
+    assert found[15:] == [*[Kind.SHORT_OVERLAP] * 14, Kind.OVERLAP]
+
+
+def test_heads_are_long_after_a_pause() -> None:
+    encoder, decoder = MessageEncoder(stream_header()), MessageDecoder(stream_header())
+    states = walk(72)
+    ticks = [*range(36), *range(9000, 9036)]
+    messages = [m for t, s in zip(ticks, states, strict=True) if (m := encoder.push(t, s)) is not None]
+    assert kinds(messages[6:11]) == [Kind.COEFFICIENTS] * 5
+    assert [decoder.decode(m).first_tick for m in messages] == [*range(0, 36, 6), *range(9000, 9036, 6)]
+
+
+def test_a_short_head_needs_a_long_one_first() -> None:
+    header = stream_header()
+    messages = encode(walk(120), header)
+    decoder = MessageDecoder(header)
+    late = messages[6:]
+    with pytest.raises(WireError, match="short head"):
+        decoder.decode(late[0])
+    first = kinds(late).index(Kind.COEFFICIENTS)
+    assert [decoder.decode(m).first_tick for m in late[first:]] == list(range(36 + 6 * first, 120, 6))
+
+
+def test_an_outage_within_reach_of_the_short_ticks_leaves_no_doubt() -> None:
+    messages = encode(walk(330), stream_header())
+    decoder = MessageDecoder(stream_header())
+    for index in (0, 41, 9, 54):  # 250 ticks at most from one to the next
+        assert decoder.decode(messages[index]).first_tick == 6 * index
+
+
+def test_frames_are_chosen_together() -> None:
+    """A twitch of a step, which the next frame takes back, is not worth its bits; one that stays is."""
+    twitch, jump = np.zeros((2, 6, 36), np.float32)
+    twitch[3, 20] = jump[3:, 20] = 1.2 * STEPS[1] / 10000
+    for path, wanted in ((twitch, [0] * 6), (jump, [0, 0, 0, 1, 1, 1])):
+        path[0, 0] = 1.0  # not a still face
+        (message,) = encode([FaceState.from_coefficients(row) for row in path], stream_header())
+        assert CoefficientMessage.parse(message).values[:, 20].tolist() == wanted

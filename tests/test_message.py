@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mien.protocol.errors import WireError
-from mien.protocol.message import FACE_KINDS, CoefficientMessage, Extension, message_kind
+from mien.protocol.message import FACE_KINDS, CoefficientMessage, Extension, Kind, MessageHead, message_kind
 from mien.protocol.quantizer import MAX_VALUE
 from mien.protocol.repeats import REPEAT_STRIDE, Repeats
 from mien.protocol.stream import StreamHeader
@@ -33,6 +33,7 @@ def described(entry: dict[str, Any]) -> CoefficientMessage:
         repeats=repeats_at(entry["repeated_ticks"]),
         repeated=np.array(entry["repeated"], np.int16).reshape(-1, 36),
         still=entry["still"],
+        short=entry["short"],
     )
 
 
@@ -44,7 +45,7 @@ def repeats_at(ticks: list[int]) -> Repeats | None:
 
 
 def same(a: CoefficientMessage, b: CoefficientMessage) -> bool:
-    fields = ("stream", "first_tick", "step_index", "tracked", "extensions", "repeats", "still")
+    fields = ("stream", "first_tick", "step_index", "tracked", "extensions", "repeats", "still", "short")
     return all(getattr(a, f) == getattr(b, f) for f in fields) and bool(
         (a.values == b.values).all() and (a.repeated == b.repeated).all()
     )
@@ -92,19 +93,23 @@ def messages(draw: st.DrawFn) -> CoefficientMessage:
         if not flag:
             values[i] = values[i - 1] if i else 0
     entries = st.builds(Extension, st.integers(0, 255), st.binary(max_size=20))
+    extensions = tuple(draw(st.lists(entries, max_size=4)))
+    short = not still and not extensions and draw(st.booleans())
     return CoefficientMessage(
         stream=draw(st.integers(0, 15)),
-        first_tick=draw(st.integers(0, 0xFFFF)),
+        first_tick=draw(st.integers(0, 0x1FF if short else 0xFFFF)),
         step_index=draw(st.integers(0, 7)),
         values=values,
         tracked=tuple(tracked),
-        extensions=tuple(draw(st.lists(entries, max_size=4))),
+        extensions=extensions,
         repeats=repeats,
         repeated=repeated,
         still=still,
+        short=short,
     )
 
 
+@settings(deadline=None)  # a busy machine is no bug
 @given(messages())
 def test_round_trip(message: CoefficientMessage) -> None:
     data = message.serialize()
@@ -112,6 +117,7 @@ def test_round_trip(message: CoefficientMessage) -> None:
     assert message_kind(data) == message.kind
 
 
+@settings(deadline=None)
 @given(messages(), st.data())
 def test_truncations_and_mutations_never_escape_as_anything_but_a_wire_error(
     message: CoefficientMessage, data: st.DataObject
@@ -148,6 +154,28 @@ def test_what_cannot_be_said_is_refused_on_the_way_out() -> None:
         CoefficientMessage(0, 0, 8, values, (True, True))
     with pytest.raises(WireError, match="extensions are"):
         CoefficientMessage(0, 0, 1, values, (True, True), (Extension(1, bytes(254)),)).serialize()
+
+
+def test_short_heads_hold_neither_extensions_nor_large_ticks() -> None:
+    values = np.zeros((1, 36), np.int16)
+    with pytest.raises(WireError, match="first tick 512"):
+        CoefficientMessage(0, 512, 1, values, (True,), short=True)
+    with pytest.raises(WireError, match="no short head"):
+        CoefficientMessage(0, 0, 1, values, (True,), (Extension(1, b""),), short=True)
+    with pytest.raises(WireError, match="no short head"):
+        CoefficientMessage(0, 0, 1, values, (True,), still=True, short=True)
+
+
+def test_heads() -> None:
+    long = MessageHead(Kind.COEFFICIENTS, 3, 5, 6, 0x1234, extended=True)
+    assert long.serialize() == bytes.fromhex("13d51234")
+    short = MessageHead(Kind.SHORT, 3, 5, 6, 0x134)
+    assert short.serialize() == bytes.fromhex("635b34")  # 0101 101 100110100
+    for head in (long, short):
+        assert MessageHead.parse(head.serialize() + b"body") == head
+        for size in range(head.size):
+            with pytest.raises(WireError):
+                MessageHead.parse(head.serialize()[:size])
 
 
 def test_stream_header_vector() -> None:

@@ -109,6 +109,14 @@ def test_even_arrivals_have_no_jitter_also_where_ticks_wrap() -> None:
     assert arrivals.jitter_us == 0 and arrivals.messages == 200
 
 
+def test_short_heads_count_as_long_ones() -> None:
+    arrivals = Arrivals(RATE)
+    for i in range(200):
+        short = (0x5200 | (65_000 + 6 * i) % 512).to_bytes(2, "big")
+        arrivals.on_message(b"\x60" + short + b"body" if i % 5 else message(65_000 + 6 * i), 200_000 * i)
+    assert (arrivals.jitter_us, arrivals.messages, arrivals.missing) == (0, 200, 0)
+
+
 def test_jitter_of_uneven_arrivals() -> None:
     arrivals = Arrivals(RATE)
     for i in range(400):

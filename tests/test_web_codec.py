@@ -80,9 +80,10 @@ def random_message(rng: np.random.Generator) -> CoefficientMessage:
         Extension(int(rng.integers(256)), rng.bytes(int(rng.integers(20))))
         for _ in range(int(rng.integers(3)))
     )
+    short = not still and not extensions
     return CoefficientMessage(
         stream=int(rng.integers(16)),
-        first_tick=int(rng.integers(65536)),
+        first_tick=int(rng.integers(512 if short else 65536)),
         step_index=int(rng.integers(8)),
         values=values.astype(np.int16),
         tracked=tracked,
@@ -92,6 +93,7 @@ def random_message(rng: np.random.Generator) -> CoefficientMessage:
         if repeats
         else nothing_repeated(),
         still=still,
+        short=short,
     )
 
 
@@ -106,6 +108,7 @@ def ours(data: bytes) -> dict[str, Any]:
         "first_tick": message.first_tick,
         "step_index": message.step_index,
         "still": message.still,
+        "short": message.short,
         "repeats": [list(message.repeats.offsets), message.repeated.tolist()] if message.repeats else None,
         "tracked": [int(t) for t in message.tracked],
         "values": message.values.tolist(),

@@ -1,11 +1,10 @@
 /** Messages to coefficients at ticks: what a receiver calls. Holds no clock and no socket. */
 
 import { WireError } from "./errors.js";
-import { parseMessage, repeatedTicks } from "./message.js";
+import { parseMessage, repeatedTicks, SHORT_TICKS, TICKS } from "./message.js";
 import type { StreamHeader } from "./stream_header.js";
 import { COEFFICIENTS, type Tables } from "./tables.js";
 
-const TICKS = 65536;
 const POSE_COUNT = 6;
 const STEPS = [0.006, 0.0035, 0.002, 0.003, 0.0045, 0.008, 0.012, 0.018]; // by step index, SPEC.md section 5
 const PITCH_YAW_SCALE = 0.6;
@@ -39,7 +38,8 @@ export class MessageDecoder {
     if (message.stream !== this.#header.stream) {
       throw new WireError(`message is of stream ${message.stream}, expected ${this.#header.stream}`);
     }
-    const first = extendTick(message.firstTick, this.#newestTick);
+    if (message.short && this.#newestTick === undefined) throw new WireError("a short head, and no long one before it");
+    const first = extendTick(message.firstTick, this.#newestTick, message.short ? SHORT_TICKS : TICKS);
     this.#newestTick = Math.max(this.#newestTick ?? 0, first);
     const state = (tick: number, values: Int16Array, tracked: boolean): State => ({
       tick,
@@ -56,12 +56,15 @@ export class MessageDecoder {
   }
 }
 
-/** Give a tick its high bits: those that bring it nearest to `newest`, the newest first tick of a message so far. */
-export function extendTick(tick: number, newest: number | undefined): number {
+/**
+ * Give a tick its high bits: those that bring it nearest to `newest`, the newest first tick of a message so far.
+ * It came modulo `modulus`.
+ */
+export function extendTick(tick: number, newest: number | undefined, modulus = TICKS): number {
   if (newest === undefined) return tick;
-  const ahead = (((tick - newest) % TICKS) + TICKS) % TICKS; // 0 to 65535
-  const nearest = newest + (ahead > TICKS / 2 ? ahead - TICKS : ahead);
-  return nearest < 0 ? nearest + TICKS : nearest;
+  const ahead = (((tick - newest) % modulus) + modulus) % modulus;
+  const nearest = newest + (ahead > modulus / 2 ? ahead - modulus : ahead);
+  return nearest < 0 ? nearest + modulus : nearest;
 }
 
 /** Turn a frame's integers into coefficients. */

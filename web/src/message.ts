@@ -4,8 +4,9 @@ import { decodeBody, encodeBody, MAX_VALUE, type Frame } from "./body.js";
 import { WireError } from "./errors.js";
 import { COEFFICIENTS, STEPS, type Tables } from "./tables.js";
 
-export const Kind = { COEFFICIENTS: 1, OVERLAP: 2, STILL: 3 } as const;
-export const MIN_MESSAGE_BYTES = 4;
+export const Kind = { COEFFICIENTS: 1, OVERLAP: 2, STILL: 3, SHORT: 6, SHORT_OVERLAP: 7 } as const;
+export const TICKS = 65536;
+export const SHORT_TICKS = 512; // of a message with a short head
 export const MAX_MESSAGE_BYTES = 1100;
 export const MAX_FRAMES = 16;
 export const MAX_REPEATS = 8;
@@ -26,31 +27,39 @@ export interface Repeats {
 
 export interface CoefficientMessage {
   readonly stream: number;
-  readonly firstTick: number; // modulo 65536
+  readonly firstTick: number; // modulo 65536, under a short head modulo 512
   readonly stepIndex: number;
   readonly frames: readonly Frame[];
   readonly extensions: readonly Extension[];
   readonly repeats?: Repeats | undefined;
   readonly still?: boolean; // the only frame holds until a later message
+  readonly short?: boolean; // a head of three bytes
+}
+
+interface Head {
+  readonly kind: number;
+  readonly stream: number;
+  readonly count: number;
+  readonly stepIndex: number;
+  readonly firstTick: number;
+  readonly extended: boolean;
+  readonly size: number;
 }
 
 /** Read a message. Throws `WireError`, and nothing else, for bytes that are none. */
 export function parseMessage(data: Uint8Array, tables: Tables): CoefficientMessage {
-  if (data.length < MIN_MESSAGE_BYTES || data.length > MAX_MESSAGE_BYTES) {
-    throw new WireError(`message is ${data.length} bytes, expected ${MIN_MESSAGE_BYTES} to ${MAX_MESSAGE_BYTES}`);
+  if (data.length > MAX_MESSAGE_BYTES) {
+    throw new WireError(`message is ${data.length} bytes, expected at most ${MAX_MESSAGE_BYTES}`);
   }
-  const [lead, second, tickHigh, tickLow] = data as unknown as [number, number, number, number];
-  const kind = lead >> 4;
-  if (kind < Kind.COEFFICIENTS || kind > Kind.STILL) throw new WireError(`message has kind ${kind}, expected 1 to 3`);
-  let position = MIN_MESSAGE_BYTES;
-  const said = kind === Kind.OVERLAP ? data[position++] : 0;
+  const { kind, stream, count, stepIndex, firstTick, extended, size } = parseHead(data);
+  let position = size;
+  const overlaps = kind === Kind.OVERLAP || kind === Kind.SHORT_OVERLAP;
+  const said = overlaps ? data[position++] : 0;
   if (said === undefined) throw new WireError("the message ends before it says what it repeats");
-  const repeats = kind === Kind.OVERLAP ? (said >> 5) + 1 : 0;
-  const [extensions, bodyStart] = second & EXTENDED ? parseExtensions(data, position) : [[], position];
+  const repeats = overlaps ? (said >> 5) + 1 : 0;
+  const [extensions, bodyStart] = extended ? parseExtensions(data, position) : [[], position];
   const body = data.subarray(bodyStart);
   if (body.length > 0 && body[body.length - 1] === 0) throw new WireError("the body ends with a zero byte");
-  const stepIndex = (second >> 4) & 7;
-  const count = (second & 15) + 1;
   if (kind === Kind.STILL && count > 1) throw new WireError(`a still face of ${count} frames`);
   const { frames, repeated, bytesRead } = decodeBody(body, { step: stepIndex, count, repeats, tables });
   if (body.length > bytesRead) {
@@ -58,14 +67,35 @@ export function parseMessage(data: Uint8Array, tables: Tables): CoefficientMessa
   }
   if (repeats > 0 && !frames[0]!.tracked) throw new WireError("repeats behind a frame that is not tracked");
   return {
-    stream: lead & 15,
-    firstTick: tickHigh * 256 + tickLow,
+    stream,
+    firstTick,
     stepIndex,
     frames,
     extensions,
     repeats: repeats > 0 ? { stride: ((said >> 3) & 3) + 1, lag: said & 7, frames: repeated } : undefined,
     still: kind === Kind.STILL,
+    short: isShort(kind),
   };
+}
+
+function isShort(kind: number): boolean {
+  return kind === Kind.SHORT || kind === Kind.SHORT_OVERLAP;
+}
+
+function parseHead(data: Uint8Array): Head {
+  const kind = (data[0] ?? 0) >> 4;
+  if (!(Object.values(Kind) as number[]).includes(kind)) throw new WireError(`message has kind ${kind}`);
+  const size = isShort(kind) ? 3 : 4;
+  if (data.length < size) throw new WireError(`message is ${data.length} bytes, expected at least ${size}`);
+  const stream = data[0]! & 15;
+  const word = data[size - 2]! * 256 + data[size - 1]!;
+  if (isShort(kind)) {
+    const stepIndex = (word >> 9) & 7;
+    return { kind, stream, count: (word >> 12) + 1, stepIndex, firstTick: word % SHORT_TICKS, extended: false, size };
+  }
+  const flags = data[1]!;
+  const stepIndex = (flags >> 4) & 7;
+  return { kind, stream, count: (flags & 15) + 1, stepIndex, firstTick: word, extended: (flags & EXTENDED) > 0, size };
 }
 
 /** The repeats' ticks relative to the message's first tick: negative, the newest first. */
@@ -77,10 +107,11 @@ export function repeatedTicks({ stride, lag, frames }: Repeats): number[] {
 export function serializeMessage(message: CoefficientMessage, tables: Tables): Uint8Array {
   const { stream, firstTick, stepIndex, frames, repeats } = message;
   check(isBelow(stream, 16), `stream ${stream}`);
-  check(isBelow(firstTick, 65536), `first tick ${firstTick}`);
+  check(isBelow(firstTick, message.short ? SHORT_TICKS : TICKS), `first tick ${firstTick}`);
   check(isBelow(stepIndex, STEPS), `step index ${stepIndex}`);
   check(frames.length >= 1 && frames.length <= MAX_FRAMES, `${frames.length} frames`);
   check(!message.still || (frames.length === 1 && !repeats), "a still face of several frames");
+  check(!message.short || !(message.still || message.extensions.length > 0), "a short head with more behind it");
   check(!repeats || frames[0]!.tracked, "repeats behind a frame that is not tracked");
   const repeated = repeats?.frames ?? [];
   check(repeated.every((values) => isFrame(values)), "a repeat");
@@ -91,12 +122,22 @@ export function serializeMessage(message: CoefficientMessage, tables: Tables): U
     before = Int16Array.from(values);
   }
   const extension = serializeExtensions(message.extensions);
-  const flags = (extension.length > 0 ? EXTENDED : 0) | (stepIndex << 4) | (frames.length - 1);
-  const kind = message.still ? Kind.STILL : repeats ? Kind.OVERLAP : Kind.COEFFICIENTS;
-  const head = [(kind << 4) | stream, flags, firstTick >> 8, firstTick & 255, ...serializeRepeats(repeats)];
+  const head = [...serializeHead(message, extension.length > 0), ...serializeRepeats(repeats)];
   const data = Uint8Array.from([...head, ...extension, ...encodeBody(frames, { step: stepIndex, repeated, tables })]);
   check(data.length <= MAX_MESSAGE_BYTES, `a message of ${data.length} bytes`);
   return data;
+}
+
+function serializeHead(message: CoefficientMessage, extended: boolean): number[] {
+  const { stream, firstTick, stepIndex, frames, repeats, still, short } = message;
+  const count = frames.length - 1;
+  if (short) {
+    const word = (count << 12) | (stepIndex << 9) | firstTick;
+    return [((repeats ? Kind.SHORT_OVERLAP : Kind.SHORT) << 4) | stream, word >> 8, word & 255];
+  }
+  const kind = still ? Kind.STILL : repeats ? Kind.OVERLAP : Kind.COEFFICIENTS;
+  const flags = (extended ? EXTENDED : 0) | (stepIndex << 4) | count;
+  return [(kind << 4) | stream, flags, firstTick >> 8, firstTick & 255];
 }
 
 function serializeRepeats(repeats: Repeats | undefined): number[] {

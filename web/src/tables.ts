@@ -1,4 +1,4 @@
-/** The tables asset of SPEC.md section 4: which distribution a residual has. */
+/** The tables asset of SPEC.md section 4: distributions, and the weights that choose among them. */
 
 import { WireError } from "./errors.js";
 import { TOTAL } from "./range_coder.js";
@@ -6,57 +6,63 @@ import { TOTAL } from "./range_coder.js";
 export const COEFFICIENTS = 36;
 export const STEPS = 8;
 export const SYMBOLS = 30;
-export const NEAR = 4; // contexts by the residuals before it in the frame
-export const FOLLOWING_CONTEXTS = 64; // the same, times those by the frame before
+export const SPREADS = 36;
+export const FRACTIONS = 3;
+export const PHASES = 4;
+/** What a mean or spread is a sum over. */
+export const Source = { FIRST: 0, WITHIN: 1, BEFORE: 2 } as const;
 
-const MAGIC = [0x4d, 0x54, 0x42, 0x31]; // "MTB1"
-const HEADER_BYTES = 6;
+const SOURCES = 3;
+const HEADER = [0x4d, 0x54, 0x42, 0x32, SPREADS, FRACTIONS, STEPS, PHASES]; // "MTB2" and the sizes
+const CLASSES = SPREADS * FRACTIONS;
 const CLASS_BYTES = (SYMBOLS - 1) * 2;
-const FIRST_BYTES = COEFFICIENTS * NEAR;
-const FOLLOWING_BYTES = COEFFICIENTS * FOLLOWING_CONTEXTS;
+const MATRIX = COEFFICIENTS * COEFFICIENTS;
+const WEIGHTS = 2 * SOURCES * MATRIX + STEPS * PHASES * COEFFICIENTS;
 
 export class Tables {
   private constructor(
     private readonly classes: readonly Uint16Array[],
-    private readonly first: readonly Uint8Array[],
-    private readonly following: readonly Uint8Array[],
+    private readonly weights: Int16Array,
   ) {}
 
   /** Read the asset's bytes. Throws `WireError` where they are not such a file. */
   static parse(data: Uint8Array): Tables {
-    if (data.length < HEADER_BYTES || MAGIC.some((byte, i) => data[i] !== byte)) {
-      throw new WireError("these are not tables of version 1");
+    if (data.length < HEADER.length || HEADER.some((byte, i) => data[i] !== byte)) {
+      throw new WireError("these are not tables of version 2");
     }
-    const count = data[4]!;
-    const steps = data[5]!;
-    const expected = HEADER_BYTES + count * CLASS_BYTES + STEPS * (FIRST_BYTES + FOLLOWING_BYTES);
-    if (steps !== STEPS || data.length !== expected) {
-      throw new WireError(`the tables have ${steps} steps and ${data.length} bytes, expected ${STEPS} and ${expected}`);
-    }
+    const expected = HEADER.length + CLASSES * CLASS_BYTES + 2 * WEIGHTS;
+    if (data.length !== expected) throw new WireError(`the tables have ${data.length} bytes, expected ${expected}`);
     const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-    const classes = Array.from({ length: count }, (_, i) => readClass(view, HEADER_BYTES + i * CLASS_BYTES));
-    const first: Uint8Array[] = [];
-    const following: Uint8Array[] = [];
-    let position = HEADER_BYTES + count * CLASS_BYTES;
-    for (let step = 0; step < STEPS; step++) {
-      first.push(data.slice(position, position + FIRST_BYTES));
-      following.push(data.slice(position + FIRST_BYTES, position + FIRST_BYTES + FOLLOWING_BYTES));
-      position += FIRST_BYTES + FOLLOWING_BYTES;
-    }
-    if ([...first, ...following].some((contexts) => contexts.some((index) => index >= count))) {
-      throw new WireError(`the tables name a class that they do not have, expected below ${count}`);
-    }
-    return new Tables(classes, first, following);
+    const classes = Array.from({ length: CLASSES }, (_, i) => readClass(view, HEADER.length + i * CLASS_BYTES));
+    const weightsAt = HEADER.length + CLASSES * CLASS_BYTES;
+    return new Tables(
+      classes,
+      Int16Array.from({ length: WEIGHTS }, (_, i) => view.getInt16(weightsAt + 2 * i)),
+    );
   }
 
-  /** The distribution of coefficient `k` in a message's first coded frame. */
-  inFirst(step: number, k: number, near: number): Uint16Array {
-    return this.classes[this.first[step]![NEAR * k + near]!]!;
+  /** Cumulative frequencies of a class. */
+  distribution(number: number): Uint16Array {
+    return this.classes[number]!;
   }
 
-  /** The distribution of coefficient `k` in a later frame. */
-  inFollowing(step: number, k: number, near: number, same: number, activity: number): Uint16Array {
-    return this.classes[this.following[step]![FOLLOWING_CONTEXTS * k + 16 * near + 4 * same + activity]!]!;
+  /** The weights of one source for all targets, in 1/256, of the means. */
+  means(source: number, k: number): Int16Array {
+    return this.#row((source * COEFFICIENTS + k) * COEFFICIENTS);
+  }
+
+  /** The same, of the spreads. */
+  spreads(source: number, k: number): Int16Array {
+    return this.#row(((SOURCES + source) * COEFFICIENTS + k) * COEFFICIENTS);
+  }
+
+  /** The spreads of all targets when nothing is known. */
+  biases(step: number, phase: number): Int16Array {
+    return this.#row(2 * SOURCES * MATRIX + (step * PHASES + phase) * COEFFICIENTS);
+  }
+
+  #row(start: number): Int16Array {
+    return this.weights.subarray(start, start + COEFFICIENTS);
   }
 }
 

@@ -23,6 +23,7 @@ interface Vector {
   repeated: number[][];
   still: boolean;
   repeated_ticks: number[];
+  short: boolean;
   refused?: true; // then only name and hex are there
 }
 
@@ -36,7 +37,7 @@ interface Vectors {
 }
 
 const root = new URL("../../../", import.meta.url);
-const tables = Tables.parse(readFileSync(new URL("protocol/assets/tables_1.bin", root)));
+const tables = Tables.parse(readFileSync(new URL("protocol/assets/tables_2.bin", root)));
 const vectors = JSON.parse(readFileSync(new URL("tests/vectors/coefficients-1.json", root), "utf8")) as Vectors;
 
 function bytes(hex: string): Uint8Array {
@@ -53,6 +54,7 @@ function fieldsOf(vector: Vector): CoefficientMessage {
     extensions: vector.extensions.map(([type, hex]) => ({ type, data: bytes(hex) })),
     repeats: repeatsOf(vector),
     still: vector.still,
+    short: vector.short,
   };
 }
 
@@ -152,6 +154,9 @@ test("fields that do not fit are not written", () => {
     { firstTick: 65536 },
     { firstTick: 1.5 },
     { stepIndex: 8 },
+    { short: true, firstTick: 512 },
+    { short: true, still: true },
+    { short: true, extensions: [{ type: 1, data: new Uint8Array(0) }] },
     { frames: [] },
     { frames: Array.from({ length: 17 }, () => frame) },
     { frames: [{ tracked: true, values: new Int16Array(36).fill(4096) }] },
@@ -178,7 +183,10 @@ test("a decoder follows its stream", () => {
   const message = { ...fieldsOf(vectors.canonical[0]!), stream: header.stream };
   const at = (firstTick: number) => decoder.decode(serializeMessage({ ...message, firstTick }, tables)).states[0]!.tick;
   assert.deepEqual([65530, 4, 65529, 40000].map(at), [65530, 65540, 65529, 65536 + 40000 - 65536]);
+  const short = (tick: number) => serializeMessage({ ...message, firstTick: tick % 512, short: true }, tables);
+  assert.deepEqual([65547, 65803, 65600].map((t) => decoder.decode(short(t)).states[0]!.tick), [65547, 65803, 65600]);
   assert.throws(() => decoder.decode(serializeMessage({ ...message, stream: 15 - header.stream }, tables)), WireError);
+  assert.throws(() => new MessageDecoder(header, tables).decode(short(3)), WireError); // which ticks, nobody knows
 });
 
 test("integers become coefficients", () => {
@@ -206,13 +214,13 @@ test("the stream header", () => {
 });
 
 test("tables that are not ours are refused", () => {
-  const data = Uint8Array.from(readFileSync(new URL("protocol/assets/tables_1.bin", root)));
+  const data = Uint8Array.from(readFileSync(new URL("protocol/assets/tables_2.bin", root)));
   for (const end of [0, 5, 6, 100, data.length - 1]) assert.throws(() => Tables.parse(data.slice(0, end)), WireError);
   const foreign = data.slice();
-  foreign[data.length - 1] = 255;
+  foreign[5]!++; // as many fractions
   assert.throws(() => Tables.parse(foreign), WireError);
   const falling = data.slice();
-  falling.fill(0xff, 6, 8);
+  falling.fill(0xff, 8, 10);
   assert.throws(() => Tables.parse(falling), WireError);
 });
 
@@ -232,7 +240,9 @@ test("repeats lie before the message", () => {
   for (const vector of vectors.canonical.filter((v) => v.repeated_ticks.length > 0)) {
     const message = { ...fieldsOf(vector), stream: header.stream };
     assert.deepEqual(repeatedTicks(message.repeats!), vector.repeated_ticks);
-    const { history, states } = new MessageDecoder(header, tables).decode(serializeMessage(message, tables));
+    const decoder = new MessageDecoder(header, tables);
+    if (message.short) decoder.decode(serializeMessage({ ...message, short: false }, tables));
+    const { history, states } = decoder.decode(serializeMessage(message, tables));
     const expected = vector.repeated_ticks.map((tick) => vector.first_tick + tick).filter((tick) => tick >= 0);
     assert.deepEqual(history.map(({ tick }) => tick), expected);
     assert.equal(states[0]!.tick, vector.first_tick);

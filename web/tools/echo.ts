@@ -14,7 +14,7 @@ import { WireError } from "../src/errors.js";
 import { Tables } from "../src/tables.js";
 
 const REST_THOUSANDTHS = [-31, 250, 7, 1, -32768, 32767];
-const tables = Tables.parse(readFileSync(new URL("../../../protocol/assets/tables_1.bin", import.meta.url)));
+const tables = Tables.parse(readFileSync(new URL("../../../protocol/assets/tables_2.bin", import.meta.url)));
 for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(`${JSON.stringify(describe(Uint8Array.from(Buffer.from(line.trim(), "hex"))))}\n`);
 }
@@ -27,6 +27,7 @@ function describe(data: Uint8Array): unknown {
       first_tick: message.firstTick,
       step_index: message.stepIndex,
       still: message.still,
+      short: message.short,
       repeats: message.repeats
         ? [repeatedTicks(message.repeats), message.repeats.frames.map((values) => [...values])]
         : null,
