@@ -75,6 +75,7 @@ class Blender:
     shares: NDArray[np.floating]
     mirrored: NDArray[np.bool_]
     outwards: NDArray[np.float64]
+    known: NDArray[np.float64]
 
     def weights(
         self, shape: NDArray[np.floating], turn: NDArray[np.floating]
@@ -95,11 +96,13 @@ class Blender:
         if not self.mirrored.any():
             shown = soft_choice(distance).astype(np.float32)
             return shown, shown
-        turned_up = revealed(self.outwards, np.asarray(turn, np.float64), self.turns[~self.mirrored])
+        turned_up = revealed(self.outwards, self.known, np.asarray(turn, np.float64))
         distance[:LANDMARK_COUNT, self.mirrored] += NOT_TURNED_UP * (1 - turned_up[:, None])
         shown = soft_choice(distance).astype(np.float32)
-        formed = np.zeros_like(shown)
-        formed[:, ~self.mirrored] = soft_choice(distance[:, ~self.mirrored])
+        formed = shown.copy()
+        lent = np.flatnonzero((shown[:, self.mirrored] > 0).any(1))
+        formed[lent] = 0
+        formed[np.ix_(lent, np.flatnonzero(~self.mirrored))] = soft_choice(distance[lent][:, ~self.mirrored])
         return shown, formed
 
     def turn_distance(self, turn: NDArray[np.floating]) -> NDArray[np.float64]:

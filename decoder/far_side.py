@@ -99,17 +99,21 @@ def far_side_seen(seen: NDArray[np.floating]) -> NDArray[np.float64]:
     return out
 
 
-def revealed(
-    outwards: NDArray[np.float64], turn: NDArray[np.floating], others: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Return which landmarks a head turned so, [3], shows better than heads turned like `others` [r, 3]: [478], 0 to 1.
+def most_ahead(outwards: NDArray[np.float64], turns: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return how far each landmark faces the camera at best with heads turned like `turns` [r, 3]: cosines [478].
 
     `outwards` [478, 3] are the face's normals in model space.
     """
-    now = outwards @ rotation_matrix(np.asarray(turn, np.float64))[2]
-    best = np.max([outwards @ rotation_matrix(np.asarray(other, np.float64))[2] for other in others], axis=0)
+    ahead = [outwards @ rotation_matrix(np.asarray(turn, np.float64))[2] for turn in turns]
+    return np.asarray(np.max(ahead, axis=0))
+
+
+def revealed(
+    outwards: NDArray[np.float64], known: NDArray[np.float64], turn: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return which landmarks a head turned so, [3], shows better than is `known` (`most_ahead`): [478], 0 to 1."""
     low, high = REVEALED
-    t = np.clip((now - best - low) / (high - low), 0, 1)
+    t = np.clip((most_ahead(outwards, turn[None]) - known - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien.decoder.blend import Blender, mouth_lack
-from mien.decoder.far_side import far_side_seen, find_far_side
+from mien.decoder.far_side import far_side_seen, find_far_side, most_ahead
 from mien.decoder.framing import Framing, reframe
 from mien.decoder.mesh import (
     IRIS_RIMS,
@@ -117,7 +117,8 @@ class Scene:
         for i in np.flatnonzero(borrowed).tolist():
             seen[:, i] = far_side_seen(seen[:, i])
         outwards = vertex_normals(shapes[0], load_topology().skin.astype(np.intp))
-        self.blender = Blender(shapes, poses[:, :3], seen, region_shares(), borrowed, outwards)
+        known = most_ahead(outwards, poses[~borrowed, :3])
+        self.blender = Blender(shapes, poses[:, :3], seen, region_shares(), borrowed, outwards, known)
         self.openings = mouth_gap(shapes)
 
     def _lay_out_pictures(self, references: Sequence[ReferencePicture], zoom: float) -> None:

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.decoder.blend import Blender
+from mien.decoder.far_side import most_ahead
 from mien.decoder.mesh import (
     IRIS_MARGIN,
     IRIS_REACH,
@@ -77,14 +78,16 @@ def test_near_ties_show_the_first_reference_around_the_face_only() -> None:
     shape = FaceModel.load().mean.astype(np.float64)
     shares = region_shares()
     every, outwards = np.ones((VERTEX_COUNT, 2)), np.zeros((LANDMARK_COUNT, 3))
-    blender = Blender(np.stack([shape] * 2), np.zeros((2, 3)), every, shares, np.zeros(2, bool), outwards)
+    blender = Blender(
+        np.stack([shape] * 2), np.zeros((2, 3)), every, shares, np.zeros(2, bool), outwards, outwards[:, 0]
+    )
     weights, form = blender.weights(shape, np.zeros(3))
     assert form is weights
     around = shares.sum(1) == 0
     assert (weights[around, 0] > 0.85).all()
     assert weights[shares[:, 0] == 1] == pytest.approx(0.5)  # the mouth has its own choice
     turns = np.array([[0, 0.6, 0], [0, 0, 0]])
-    far = Blender(np.stack([shape] * 2), turns, every, shares, np.zeros(2, bool), outwards)
+    far = Blender(np.stack([shape] * 2), turns, every, shares, np.zeros(2, bool), outwards, outwards[:, 0])
     assert (far.weights(shape, np.zeros(3))[0][around, 1] > 0.99).all()
 
 
@@ -96,7 +99,8 @@ def test_a_mirrored_reference_lends_its_colours_and_not_its_form() -> None:
     turns = np.array([[0, 0.5, 0], [0, -0.9, 0]])  # however far it is turned
     outwards = vertex_normals(shape, load_topology().skin.astype(np.intp))
     mirrored = np.array([False, True])
-    blender = Blender(np.stack([shape] * 2), turns, seen, region_shares(), mirrored, outwards)
+    known = most_ahead(outwards, turns[:1])
+    blender = Blender(np.stack([shape] * 2), turns, seen, region_shares(), mirrored, outwards, known)
     for turn, shows in ((turns[0], False), (np.zeros(3), True), (-turns[0], True)):
         shown, form = blender.weights(shape, turn)
         assert (shown[234, 1] > 0.9) == shows and shown[454, 0] == 1
