@@ -67,6 +67,9 @@ class Blender:
 
     `visibility` [v, r] says how well each reference shows the skin around each mesh vertex, 0 to 1, `shares`
     [v, regions] how much of each vertex belongs to each of `REGION_NAMES` (the rest is skin, or surround).
+    `mirrored` [r] are there for what no other shows (`mien.decoder.far_side`), so it does not matter how they are
+    turned, but how far the head is: `outwards` [478, 3] are its normals in model space, `known` [478] how far ahead
+    the others show each landmark at best (`most_ahead`).
     """
 
     shapes: NDArray[np.float64]
