@@ -30,7 +30,7 @@ class Redundancy:
 
 
 NO_REPEATS: Final = Redundancy()
-IN_BURSTS_BY_AUDIO: Final = Redundancy(copies=6, stride=MAX_STRIDE)  # 400 ms: as long as a voice can wait
+IN_BURSTS_BY_AUDIO: Final = Redundancy(copies=3, stride=MAX_STRIDE)  # 400 ms: as long as a voice can wait
 # What a burst takes is unknown until the first message after it, and a head that has turned meanwhile is ten times as
 # wrong as anything else: no way of making it up helps. So messages are short, and a burst of so many packets is, too;
 # each says again one frame that lies as far back as a voice can wait, and those of a row of messages are what is

@@ -96,18 +96,21 @@ class FaceSender:
     ) -> None:
         """Repeat in each message what some before it said, coarsely: worth its bits where packets get lost.
 
-        `copies`: over how many messages before it a message's repeats reach; 0: none. `lag`: so many fifths of a
-        second are passed over, for losses in bursts. `span`: the frames of a message where a carrier cuts them;
-        None: as many as complete one. `stride`: ticks from one repeat to the next; where each message has one, these
-        lie no further apart than messages do. What the other side shows is delayed by as much as the repeats reach
-        back.
+        `copies`: over how many messages before it a message's repeats reach; 0: none. Messages that are short beside
+        the stride have no repeats but one in each stride, whose copies are counted in strides: what one of them
+        repeats the next one does, too, and none what lies between. `lag`: so many fifths of a second are passed over,
+        for losses in bursts. `span`: the frames of a message where a carrier cuts them; None: as many as complete one.
+        `stride`: ticks from one repeat to the next; where each message has one, these lie no further apart than
+        messages do. What the other side shows is delayed by as much as the repeats reach back.
         """
         if copies == 0:
             self._encoder.repeats = None
             return
         frames = span or self._encoder.frames_per_message
-        count = max(1, min(math.ceil(copies * frames / stride), MAX_REPEATS))
+        apart = stride if 2 * frames <= stride else 1
+        count = max(1, min(math.ceil(copies * max(frames, apart) / stride), MAX_REPEATS))
         lag_units = min(round(lag * self._lag_ticks / LAG_TICKS), MAX_LAG)
+        self._encoder.repeats_apart = apart
         self._encoder.repeats = Repeats(count, min(stride, frames) if count == 1 else stride, lag_units)
 
     def cut(self) -> bytes | None:

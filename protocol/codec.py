@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,7 @@ from mien.protocol.message import (
 )
 from mien.protocol.quantizer import Quality, from_steps, to_steps
 from mien.protocol.rate_distortion import FrameChooser
-from mien.protocol.repeats import REPEAT_STRIDE, Repeats
+from mien.protocol.repeats import MAX_STRIDE, REPEAT_STRIDE, Repeats
 from mien.protocol.state import COEFFICIENT_COUNT, FaceState
 from mien.protocol.stream import StreamHeader
 from mien.protocol.tables import Tables
@@ -44,7 +44,8 @@ class MessageEncoder:
     """Collects states of consecutive ticks into messages.
 
     While the face does not move, only keep-alives come out. `quality`, `frames_per_message` and `repeats` may be
-    set at any time; a quality holds from the next message on.
+    set at any time; a quality holds from the next message on. `repeats_apart`: ticks from one message with repeats to
+    the next, at least.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class MessageEncoder:
         self.quality = quality
         self.repeats: Repeats | None = None  # switched on where the other side reports loss
         self.frames_per_message = frames_per_message or frames_per_batch(header)
+        self.repeats_apart = 1
         self._past: deque[tuple[int, FaceState]] = deque(maxlen=_HISTORY_TICKS)
+        self._repeated_at: int | None = None  # first tick of the newest message with repeats
         self._heads = _Heads(round(float(header.tick_rate) * LONG_HEAD_SECONDS))
         self._stillness = _Stillness(round(float(header.tick_rate) * KEEP_ALIVE_SECONDS))
         self._sent: CoefficientMessage | None = None
@@ -110,7 +113,8 @@ class MessageEncoder:
             due = self._stillness.is_due(self._first_tick) or last
             return self._keep_alive(held) if due else None
         values = _held_where_lost(self._chooser.together(), tracked)
-        repeated = self._repeated(self.repeats, values[0]) if tracked[0] else []
+        repeats = self._due_repeats() if tracked[0] else None
+        repeated = self._repeated(repeats, values[0])
         short = self._heads.may_be_short(self._first_tick, len(states))
         message = CoefficientMessage(
             stream=self._header.stream,
@@ -118,7 +122,7 @@ class MessageEncoder:
             step_index=self._step_index,
             values=np.array(values, np.int16),
             tracked=tracked,
-            repeats=self.repeats if repeated else None,
+            repeats=repeats if repeated else None,
             repeated=np.array(repeated, np.int16).reshape(-1, COEFFICIENT_COUNT),
             short=short,
         )
@@ -132,6 +136,19 @@ class MessageEncoder:
         self._states = []
         self._targets: list[NDArray[np.float64]] = []
 
+    def _due_repeats(self) -> Repeats | None:
+        """Return what this message repeats, if it does.
+
+        Where not every message does, its repeats reach the newest of the last ones, also where a message was longer
+        than others: the same frames are told over and over, and not their neighbours.
+        """
+        if self.repeats is None or self._repeated_at is None or self.repeats_apart == 1:
+            return self.repeats
+        since = self._first_tick - self._repeated_at
+        if 0 <= since < self.repeats_apart:
+            return None
+        return replace(self.repeats, stride=since) if 0 < since <= MAX_STRIDE else self.repeats
+
     def _repeated(self, repeats: Repeats | None, first: list[int]) -> list[list[int]]:
         """Return the values to repeat; none where one of them is not known, or shows no face."""
         if repeats is None:
@@ -140,6 +157,7 @@ class MessageEncoder:
         states = [past.get(self._first_tick + offset) for offset in repeats.offsets]
         if not all(state is not None and state.tracked for state in states):
             return []
+        self._repeated_at = self._first_tick
         chooser = FrameChooser.of_repeats(self._tables, self._step_index, first)
         rest = self._header.rest_pose
         return [chooser.choose(to_steps(s, rest, self._step_index)) for s in states if s is not None]

@@ -61,6 +61,23 @@ def test_messages_repeat_what_was_sent_before(lag: int) -> None:
         assert np.abs(error[:, 6:]).max() <= 5 * STEPS[1] / 10000
 
 
+def test_short_messages_tell_the_same_frames_over_and_over() -> None:
+    header = stream_header()
+    encoder, decoder = MessageEncoder(header, frames_per_message=16), MessageDecoder(header)
+    encoder.repeats, encoder.repeats_apart = Repeats(2), 2
+    histories = []
+    for tick, state in enumerate(walk(60)):
+        encoder.push(tick, state)
+        if tick % 6 == 2:  # now and then a message of two frames
+            continue
+        message = encoder.flush()
+        assert message is not None
+        histories.append([t for t, _ in decoder.decode(message).history])
+    told = [h for h in histories if h]
+    assert len(told) < 0.6 * len(histories)
+    assert all(later[-1] == earlier[0] for earlier, later in pairwise(told))
+
+
 def test_repeats_cost_less_than_two_thirds_of_what_they_repeat() -> None:
     header, states = stream_header(), walk(300)
     plain = sum(map(len, messages(states, header, repeats=None)))

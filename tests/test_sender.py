@@ -10,6 +10,7 @@ from mien.encoder.sender import MAX_FILL_TICKS, FaceSender
 from mien.encoder.tick_clock import TickClock, tick_rate_for
 from mien.encoder.tracker import Tracking
 from mien.protocol.codec import MessageDecoder
+from mien.protocol.repeats import Repeats
 from mien.protocol.state import FaceState
 from tests.stream_samples import stream_header
 
@@ -171,3 +172,21 @@ def test_a_message_lasts_a_fifth_of_a_second() -> None:
         sender = make_sender(rate)
         sizes = [len(sender.on_tracking(round(i * 1e6 / rate), seen(0))) for i in range(frames)]
         assert sizes == [0] * (frames - 1) + [1]
+
+
+def test_repeats_follow_from_copies_and_the_length_of_messages() -> None:
+    for frames, copies, stride, expected, apart in (
+        (6, 1, 2, Repeats(3), 1),
+        (2, 2, 2, Repeats(2), 1),
+        (1, 2, 2, Repeats(2), 2),
+        (2, 3, 4, Repeats(3, 4), 4),
+        (1, 3, 4, Repeats(3, 4), 4),
+    ):
+        sender = make_sender()
+        sender.set_repeats(copies, span=frames, stride=stride)
+        assert (sender._encoder.repeats, sender._encoder.repeats_apart) == (expected, apart)
+    for rate, frames, stride in ((Fraction(30), 3, 3), (Fraction(25), 2, 2)):
+        sender = make_sender(rate)
+        sender.set_frames_per_message(frames)
+        sender.set_repeats(1, 1, stride=3)
+        assert sender._encoder.repeats == Repeats(1, stride, 1)
