@@ -7,7 +7,7 @@ in a real call is in `lip_sync_call`.
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mien.bench.impairment import Link, Profile
 from mien.call.carrier_cadence import CarrierCadence, Sound
+from mien.call.incoming import placeholder
 from mien.call.lip_sync import LipSync, SeenFace, Skew
 from mien.call.opus import RATE_HZ, VoiceSettings
 from mien.call.settings import MOST_DELAY_WITH_VOICE_US
@@ -30,8 +31,7 @@ from mien.protocol.control import Carrier, VoiceClock
 from mien.protocol.errors import MienError
 from mien.protocol.message import MAX_FRAMES_PER_MESSAGE
 from mien.protocol.state import FaceState
-from mien.protocol.stream import StreamHeader, TrackerId
-from mien.protocol.tables import Tables
+from mien.protocol.stream import StreamHeader
 
 ZERO_US: Final = 1_000_000_000  # of the clock, when the script begins
 SETTLE_S: Final = 5.0
@@ -64,13 +64,10 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class ComputedSync:
-    """What a computed call gave: the tones of its steady part, and what the receiver itself thinks of it."""
+class Openings:
+    """The tones of a call's steady part."""
 
     openings: tuple[Opening, ...]
-    told: Skew
-    concealed: float  # share of the pictures
-    filled: float  # share of the sound
 
     @property
     def skews_ms(self) -> NDArray[np.float64]:
@@ -81,6 +78,15 @@ class ComputedSync:
     def face_ms(self) -> float:
         """From making to seeing, median."""
         return float(np.median([(o.seen_us - o.made_us) / 1000 for o in self.openings]))
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedSync(Openings):
+    """What a computed call gave, and what the receiver itself thinks of it."""
+
+    told: Skew
+    concealed: float  # share of the pictures
+    filled: float  # share of the sound
 
 
 def computed_sync(
@@ -236,17 +242,7 @@ class _ComputedCall:
 
 
 def _header() -> StreamHeader:
-    return StreamHeader(
-        stream=0,
-        tracker=TrackerId.UNKNOWN,
-        model_id=FaceModel.load().model_id,
-        tables_id=Tables.load().tables_id,
-        avatar_id=bytes(8),
-        tick_rate=Fraction(30),
-        unit_px=Fraction(60),
-        width=256,
-        height=256,
-    )
+    return replace(placeholder(), unit_px=Fraction(60), width=256, height=256)
 
 
 def open_jaw(parted: float = 0.35) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mien.bench.impaired_path import impaired_pair
 from mien.bench.impairment import Profile
-from mien.bench.lip_sync import Opening, SeenAndHeard, tone_sound
+from mien.bench.lip_sync import Opening, Openings, SeenAndHeard, tone_sound
 from mien.call import clock
 from mien.call.audio import FRAME_SAMPLES, VoiceTrack
 from mien.call.carrier_choice import CarrierWish
@@ -55,21 +55,10 @@ class LipSyncCall:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LipSyncResult:
+class LipSyncResult(Openings):
     """The openings of the steady part, and what the call's own statistics said."""
 
-    openings: tuple[Opening, ...]
     receiver: CallStatistics
-
-    @property
-    def skews_ms(self) -> NDArray[np.float64]:
-        """Of each opening: how much later it was seen than heard."""
-        return np.array([o.skew_us / 1000 for o in self.openings])
-
-    @property
-    def face_ms(self) -> float:
-        """From making to seeing, median."""
-        return float(np.median([(o.seen_us - o.made_us) / 1000 for o in self.openings]))
 
 
 async def lip_sync_call(call: LipSyncCall) -> LipSyncResult:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from mien.bench.clip_folder import CLIP_SUFFIXES
 from mien.bench.impairment import Profile
 from mien.bench.link_trace import TRACES, LinkTrace
 from mien.bench.loss_curve import (
@@ -26,7 +27,7 @@ from mien.bench.loss_curve import (
 )
 from mien.bench.loss_report import draw_loss_plot, summarise, write_loss_page
 from mien.bench.provenance import provenance
-from mien.bench.rate import CLIP_SUFFIXES, SYNTHETIC_SECONDS
+from mien.bench.rate import SYNTHETIC_SECONDS
 from mien.bench.rate_quality import TrackedClip, track_clip
 from mien.call.redundancy import (
     IN_BURSTS_BY_AUDIO,

@@ -17,9 +17,10 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mien.bench.clip_folder import find_clips
 from mien.bench.contact_sheet import spread
 from mien.bench.picture_clip import EQUAL, Job, measure
-from mien.bench.picture_footage import FULL, QUICK, Sampling, find_clips
+from mien.bench.picture_footage import FULL, QUICK, Sampling
 from mien.bench.picture_rows import Row, Variant, count_rows, read_rows, variants_of
 from mien.bench.picture_summary import summary_rows, table_of
 from mien.bench.provenance import provenance

@@ -21,7 +21,8 @@ from PIL import Image
 from rich.progress import Progress
 
 from mien.bench import draw_moments
-from mien.bench.picture_footage import ENROLMENT_SHARE, count_frames, find_clips
+from mien.bench.clip_folder import find_clips
+from mien.bench.picture_footage import ENROLMENT_SHARE, count_frames
 from mien.bench.picture_metrics import Picture
 from mien.bench.picture_rows import code_digest
 from mien.bench.report_page import PictureRow, ReportPage

@@ -14,7 +14,6 @@ from mien.bench.picture_metrics import Picture, compared
 from mien.encoder.capture import Frame, Source, open_source
 from mien.protocol.errors import MienError
 
-CLIP_SUFFIXES: Final = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 ENROLMENT_SHARE: Final = 0.6
 LEAST_FRAMES: Final = 3  # each that is compared has one before and one after it
 # A source smaller than this share of a size has not the detail that is compared there.
@@ -96,19 +95,6 @@ class Footage:
     def at(self, size_px: int) -> list[Picture]:
         """Return the frames at the square size at which pictures are compared."""
         return [compared(frame.rgb, size_px) for frame in self._frames]
-
-
-def find_clips(folder: Path, only: str) -> list[Path]:
-    """Return a folder's videos whose names hold `only` (several, separated by commas). Raises `MienError` for none."""
-    if not folder.is_dir():
-        raise MienError(f"{folder} is no folder: give --clips a folder of videos")
-    wanted = [text for text in only.split(",") if text] or [""]
-    clips = sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in CLIP_SUFFIXES and any(w in p.name for w in wanted)
-    )
-    if not clips:
-        raise MienError(f"{folder} holds no such video ({', '.join(CLIP_SUFFIXES)})")
-    return clips
 
 
 def divide(clip: Path, sampling: Sampling) -> tuple[Part, Footage]:

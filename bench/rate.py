@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mien.bench.call_cost import CallCost, measure_call
+from mien.bench.clip_folder import find_clips
 from mien.bench.coefficient_codes import CodeResult, rate_codes
 from mien.bench.provenance import provenance
 from mien.bench.rate_cache import Cache, file_id, tracking_id
@@ -49,7 +50,6 @@ With --out a run that was stopped goes on where it was: what is known lies in OU
 pictures of the clips' people; delete it when done). With the real-time video codecs a clip takes about a minute on
 two cores (37 clips: 35 minutes), with all of them about six.
 """
-CLIP_SUFFIXES: Final = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 SYNTHETIC_SECONDS: Final = 20.0
 SPEED_FRAMES: Final = 240
 CALL_SECONDS: Final = 12.0
@@ -157,7 +157,13 @@ def _prepared(options: argparse.Namespace, console: Console) -> _Run:
         except OSError as error:
             raise MienError(f"--out {options.out} cannot be made: {error.strerror}") from error
     cache = Cache(options.out / "cache" if options.out else None)
-    return _Run(options, _clips(options.clips, options.only), rivals, _rates_kbps(options.rates), cache)
+    return _Run(
+        options,
+        find_clips(options.clips, options.only) if options.clips else [],
+        rivals,
+        _rates_kbps(options.rates),
+        cache,
+    )
 
 
 def _rates_kbps(text: str | None) -> tuple[float, ...]:
@@ -269,20 +275,6 @@ def _command(options: argparse.Namespace, **change: str) -> str:
     if change or options.no_call:
         words.append("--no-call")
     return shlex.join(words)
-
-
-def _clips(folder: Path | None, only: str) -> list[Path]:
-    if folder is None:
-        return []
-    if not folder.is_dir():
-        raise MienError(f"{folder} is no folder: give --clips a folder of videos")
-    wanted = [text for text in only.split(",") if text] or [""]
-    clips = sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in CLIP_SUFFIXES and any(w in p.name for w in wanted)
-    )
-    if not clips:
-        raise MienError(f"{folder} holds no such video ({', '.join(CLIP_SUFFIXES)})")
-    return clips
 
 
 def _tracked(clip: Path | None, bench: _Run) -> TrackedClip:

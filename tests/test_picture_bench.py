@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mien.bench import picture, picture_faults
+from mien.bench.clip_folder import find_clips
 from mien.bench.picture_clip import film_path, still_path, write_film
 from mien.bench.picture_faults import Fault, read_faults, write_faults_page
-from mien.bench.picture_footage import FULL, QUICK, Footage, Part, count_frames, divide, find_clips
+from mien.bench.picture_footage import FULL, QUICK, Footage, Part, count_frames, divide
 from mien.bench.picture_rows import Row, Variant, append_row, read_rows
 from mien.bench.picture_summary import medians, summary_rows, table_of
 from mien.decoder.output import VideoSink
