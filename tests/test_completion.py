@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import cv2
+import msgpack
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -53,6 +55,11 @@ def enrol(*faces: NDArray[np.float32], settings: Settings | None = None) -> Enro
     return enroll_in_detail(
         [Frame(rgb, 0, 0)], consent=consent, name="", key=TEST_KEY, tracker=Shown(*faces), settings=settings
     )
+
+
+@cache
+def enrolled() -> Enrolment:
+    return enrol(portrait()[1])
 
 
 @cache
@@ -162,27 +169,41 @@ def test_shut_eyes_are_skin_with_a_line_of_lashes() -> None:
 
 
 def test_made_up_references_are_marked_and_signed() -> None:
-    _, landmarks = portrait()
-    enrolment = enrol(landmarks)
+    enrolment = enrolled()
     avatar = enrolment.avatar
     assert avatar.manifest.made_up == ((1, "open mouth"), (2, "shut lids"))
     assert len(avatar.references) == 3 == len(enrolment.reference_frames)
     report = report_avatar(assemble(enrolment.data, now_unix_s=CREATED))
     assert [r["made_up"] for r in report["references"]] == [None, "open mouth", "shut lids"]
-    alone = enrol(landmarks, settings=Settings(complete=False))
+    alone = enrol(portrait()[1], settings=Settings(complete=False))
     assert alone.avatar.manifest.made_up == ()
     assert len(alone.avatar.references) == 1
     assert any("open mouth and shut lids were painted" in text for text in enrolment.warnings)
 
 
 def test_manifest_keeps_the_marks() -> None:
-    manifest = enrol(portrait()[1]).avatar.manifest
+    manifest = enrolled().avatar.manifest
     again = Manifest.parse(manifest.serialize())
     assert again == manifest
     for wrong in (((16, "x"),), ((1, "x"), (1, "y")), ((1, ""),), ((1, "x" * 33),)):
         with pytest.raises(WireError, match="made-up"):
             replace(manifest, made_up=wrong)
     assert declaration().made_up == ()
+
+
+def test_marks_of_later_versions_are_kept_and_wrong_ones_refused() -> None:
+    manifest = enrolled().avatar.manifest
+    fields = msgpack.unpackb(manifest.serialize()[32:])
+
+    def with_later(later: Any) -> bytes:
+        return manifest.owner + bytes(msgpack.packb(fields | {"later": later}))
+
+    plain = Manifest.parse(with_later({"something": [1, 2]}))
+    assert plain == replace(manifest, made_up=())
+    assert Manifest.parse(with_later({"made-up": [[2, "a hat"]]})).made_up == ((2, "a hat"),)
+    for wrong in ("x", [[1]], [[True, "x"]], [["x", 1]], [1], [[0, "a"]] * 2, [[n, "a"] for n in range(17)]):
+        with pytest.raises(WireError):
+            Manifest.parse(with_later({"made-up": wrong}))
 
 
 @pytest.mark.parametrize(
