@@ -27,8 +27,9 @@ KEEP_ALIVE_SECONDS: Final = 1.0  # between two messages that say that a face is 
 STILL_STEPS: Final = 1.5  # a face is still while no coefficient is further from what was sent
 STILL_TOLD_AT_ONCE: Final = 2  # messages: the first of them may get lost
 # From one message with a long head to the next: so long at most a receiver that comes late must wait, or one that
-# missed half the range of short ticks (8.5 s) is in doubt.
+# missed half the range of short ticks (8.5 s) is in doubt. A call's first face waits for its avatar, not for a head.
 LONG_HEAD_SECONDS: Final = 1.0
+OPENING_SECONDS: Final = 4.0  # of a stream, in which all heads are long
 _MOST_SILENT_TICKS: Final = (
     SHORT_TICK_MODULUS // 4
 )  # after more, long heads for a while: some of them may get lost
@@ -63,7 +64,7 @@ class MessageEncoder:
         self.repeats_apart = 1
         self._past: deque[tuple[int, FaceState]] = deque(maxlen=_HISTORY_TICKS)
         self._repeated_at: int | None = None  # first tick of the newest message with repeats
-        self._heads = _Heads(round(float(header.tick_rate) * LONG_HEAD_SECONDS))
+        self._heads = _Heads(float(header.tick_rate))
         self._stillness = _Stillness(round(float(header.tick_rate) * KEEP_ALIVE_SECONDS))
         self._sent: CoefficientMessage | None = None
         self._states: list[FaceState] = []
@@ -194,8 +195,9 @@ def _held_where_lost(chosen: list[list[int]], tracked: Sequence[bool]) -> list[l
 class _Heads:
     """Knows which messages need long heads: some of them, so that a receiver can tell the ticks after an outage."""
 
-    def __init__(self, period_ticks: int) -> None:
-        self._period = period_ticks
+    def __init__(self, ticks_per_s: float) -> None:
+        self._period = round(LONG_HEAD_SECONDS * ticks_per_s)
+        self._opening = round(OPENING_SECONDS * ticks_per_s)
         self._long_tick = 0  # of the latest long head
         self._long_until = 0
         self._after: int | None = None  # the tick behind the latest message
@@ -203,7 +205,9 @@ class _Heads:
     def may_be_short(self, tick: int, count: int) -> bool:
         """Return whether the message whose `count` frames begin with `tick` may have a short head."""
         after, self._after = self._after, tick + count
-        if after is None or not 0 <= tick - after <= _MOST_SILENT_TICKS:
+        if after is None:
+            self._long_until = tick + self._opening
+        elif not 0 <= tick - after <= _MOST_SILENT_TICKS:
             self._long_until = tick + self._period
         if tick >= self._long_until and tick - self._long_tick < self._period:
             return True

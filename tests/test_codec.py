@@ -149,13 +149,13 @@ def kinds(messages: list[bytes]) -> list[Kind]:
 
 def test_heads_are_short_but_for_one_a_second() -> None:
     header = stream_header()
-    found = kinds(encode(walk(120), header))
-    assert found[:5] == [Kind.COEFFICIENTS] * 5  # the first second: some of them may get lost
-    assert found[5:] == [*[Kind.SHORT] * 4, Kind.COEFFICIENTS] * 3
+    found = kinds(encode(walk(240), header))
+    assert found[:20] == [Kind.COEFFICIENTS] * 20  # the stream's opening
+    assert found[20:] == [*[Kind.SHORT] * 4, Kind.COEFFICIENTS] * 4
     encoder = MessageEncoder(header, frames_per_message=2)
     encoder.repeats = Repeats(1)
-    found = kinds([m for tick, s in enumerate(walk(60)) if (m := encoder.push(tick, s)) is not None])
-    assert found[15:] == [*[Kind.SHORT_OVERLAP] * 14, Kind.OVERLAP]
+    found = kinds([m for tick, s in enumerate(walk(150)) if (m := encoder.push(tick, s)) is not None])
+    assert found[60:] == [*[Kind.SHORT_OVERLAP] * 14, Kind.OVERLAP]
 
 
 def test_heads_are_long_after_a_pause() -> None:
@@ -169,19 +169,19 @@ def test_heads_are_long_after_a_pause() -> None:
 
 def test_a_short_head_needs_a_long_one_first() -> None:
     header = stream_header()
-    messages = encode(walk(120), header)
+    messages = encode(walk(240), header)
     decoder = MessageDecoder(header)
-    late = messages[6:]
+    late = messages[21:]
     with pytest.raises(WireError, match="short head"):
         decoder.decode(late[0])
     first = kinds(late).index(Kind.COEFFICIENTS)
-    assert [decoder.decode(m).first_tick for m in late[first:]] == list(range(36 + 6 * first, 120, 6))
+    assert [decoder.decode(m).first_tick for m in late[first:]] == list(range(126 + 6 * first, 240, 6))
 
 
 def test_an_outage_within_reach_of_the_short_ticks_leaves_no_doubt() -> None:
-    messages = encode(walk(330), stream_header())
+    messages = encode(walk(600), stream_header())
     decoder = MessageDecoder(stream_header())
-    for index in (0, 41, 9, 54):  # 250 ticks at most from one to the next
+    for index in (0, 41, 9, 83, 66):  # 252 ticks at most from one to the next
         assert decoder.decode(messages[index]).first_tick == 6 * index
 
 
