@@ -34,7 +34,7 @@ LOWER_SHOWN: Final = (0.02, 0.05)  # of the lower teeth above the lip: little op
 WIDE: Final = 0.4  # an opening that is wide
 GAP: Final = 0.006  # between two teeth
 CROWN: Final = 0.01  # over which a tooth's free edge is rounded
-LIP_SHADE: Final = (0.65, 0.03)  # light under the lips, and how far in it is less
+LIP_SHADE: Final = (0.5, 0.04)  # light under the lips, and how far in it is less
 FADE: Final = (0.12, 0.42)  # teeth lie in less light farther from the middle
 FADED: Final = 0.22
 # Linear light against the skin's luminance.

@@ -41,8 +41,7 @@ class Fitted:
         out = landmarks.astype(np.float32)
         state = self.fit(out)
         for _ in range(ROUNDS):
-            depth = self.place(state)[:, 2]
-            depth += out[:, 2].mean() - depth.mean()  # how far away a face is has no meaning
-            out = np.column_stack([out[:, :2], depth]).astype(np.float32)
+            # Where depth 0 is matters, too: a head turns about it, and a pose has no way to say where it is.
+            out = np.column_stack([out[:, :2], self.place(state)[:, 2]]).astype(np.float32)
             state = self.fit(out)
         return out, state
