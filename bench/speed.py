@@ -22,7 +22,6 @@ from rich.table import Table
 from mien.bench.drawing_speed import DrawingSpeed, measure_drawing
 from mien.bench.picture_drawing import code, enrol
 from mien.bench.provenance import provenance
-from mien.commands.avatar_files import read_avatar
 from mien.decoder.generator import Generator, shipped_generator
 from mien.decoder.playout import Playout
 from mien.decoder.recording import Segment, read_recording
@@ -33,10 +32,9 @@ from mien.encoder.sender import FaceSender
 from mien.encoder.stream_setup import make_fitter, make_stream_header
 from mien.encoder.synthetic_source import SyntheticSource
 from mien.encoder.tracker import Tracker
-from mien.protocol.avatar import Avatar
+from mien.protocol.avatar import Avatar, assemble
 from mien.protocol.codec import (
     BATCH_SECONDS,
-    TICK_MODULUS,
     Batch,
     MessageDecoder,
     MessageEncoder,
@@ -45,7 +43,7 @@ from mien.protocol.codec import (
 from mien.protocol.control import Rung
 from mien.protocol.errors import MienError
 from mien.protocol.log import open_log
-from mien.protocol.message import CoefficientMessage
+from mien.protocol.message import TICK_MODULUS, CoefficientMessage
 from mien.protocol.quantizer import MAX_VALUE, Quality, to_steps
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
@@ -327,7 +325,10 @@ def chosen_generator(text: str) -> Generator | None:
 
 def known_talk(options: argparse.Namespace) -> tuple[Avatar, list[Segment]]:
     """Return what a log says, and the avatar that shows it. Raises `MienError`."""
-    avatar = read_avatar(options.avatar).avatar
+    try:
+        avatar = assemble(Path(options.avatar).read_bytes(), now_unix_s=int(time.time())).avatar
+    except OSError as error:
+        raise MienError(f"cannot read {options.avatar}: {error.strerror}") from error
     with open_log(options.log) as reader:
         segments = [segment for segment in read_recording(reader).segments if len(segment.track)]
     if avatar is None or not segments:

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from mien.decoder.draw_groups import DrawGroups, Need, plate_as_drawn
 from mien.decoder.gl_correction import GlCorrection
 from mien.decoder.mesh import VERTEX_COUNT, mesh_triangles
-from mien.decoder.renderer import Corrector
 from mien.decoder.scene import Drawing, Scene
-from mien.decoder.scene_layer import Blend
+from mien.decoder.scene_layer import Blend, Corrector
 from mien.decoder.shader_source import shader_source
 
 SOFTWARE: Final = ("llvmpipe", "softpipe", "swrast")  # in the names of devices that are the processor

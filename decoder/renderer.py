@@ -1,8 +1,7 @@
 """An avatar and a face's state in, a picture out."""
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from mien.decoder.framing import Framing
 from mien.decoder.numpy_renderer import NumpyRenderer
 from mien.decoder.reference_picture import ReferencePicture
 from mien.decoder.scene import DEFAULT_CAVITY, MAX_REFERENCES, Drawing, Scene
+from mien.decoder.scene_layer import Corrector
 from mien.models.appearance_code import AppearanceCode, Region, to_srgb
 from mien.models.face_model import FaceModel
 from mien.models.fit import Fitter
@@ -20,9 +20,6 @@ from mien.protocol.avatar import Avatar
 from mien.protocol.errors import MienError, WireError
 from mien.protocol.state import FaceState
 
-if TYPE_CHECKING:
-    from mien.decoder.scene_layer import Blend
-
 logger = logging.getLogger(__name__)
 
 # Deep in the mouth there is less light than on what its mean colour is mostly from: teeth and tongue.
@@ -30,9 +27,6 @@ CAVITY_LIGHT: Final = 0.35
 
 Backend = Literal["auto", "gl", "numpy"]
 BACKENDS: Final = ("auto", "gl", "numpy")
-
-
-Corrector = Callable[[NDArray[np.uint8], "Blend"], NDArray[np.uint8]]
 
 
 class Painter(Protocol):

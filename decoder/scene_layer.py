@@ -17,6 +17,7 @@ two corrections both are carried and mixed, so nothing jumps ten times a second.
 import logging
 import math
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -117,6 +118,10 @@ class Blend:
     def grid(self) -> tuple[int, int]:
         """Width and height of the fields."""
         return self.outside.shape[1], self.outside.shape[0]
+
+
+# Does as `corrected`, somewhere else.
+Corrector = Callable[[NDArray[np.uint8], Blend], NDArray[np.uint8]]
 
 
 class SceneLayer:

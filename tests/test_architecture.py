@@ -22,8 +22,8 @@ ONLY_IN = {
     "websockets": {"call"},
     "mediapipe": {"encoder", "bench"},
     "moderngl": {"decoder"},
-    "onnxruntime": {"models"},
-    "torch": {"models"},
+    "onnxruntime": {"decoder", "bench"},
+    "torch": {"models", "bench"},
 }
 
 
