@@ -169,7 +169,10 @@ def main() -> int:
     arms += [Arm(f"{path.parent.name}/{path.stem}", open_network(path)) for path in options.onnx]
     wanted = [text for text in options.only.split(",") if text] or [""]
     paths = [p for p in sorted(options.shards.glob("*.npz")) if any(w in p.name for w in wanted)]
-    bundle = find_model("face_landmarker.task") if options.track else None
+    bundle = find_model("face_landmarker") if options.track else None
+    if options.track and bundle is None:
+        Console(stderr=True).print("the face_landmarker bundle is not here: see `mien models fetch`")
+        return 2
     retracker = Retracker(bundle) if bundle else None
     rows: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in arms}
     for path in paths:

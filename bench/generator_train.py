@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mien.bench.generator_samples import FRAMES, TICKS, Batch, Clip, choose, load_clips, varied
 from mien.models.generator_loss import Parts, Weights, luma, picture_parts, restless_part, ssim
-from mien.models.generator_net import Generator, exported
+from mien.models.generator_net import Cautious, Generator, exported
 from mien.models.generator_painting import carried, composed, fields_of, input_of
 
 LEARNING_RATE: Final = 2e-3
@@ -183,7 +183,7 @@ def keep(trainer: Trainer, out: Path) -> None:
     part = out / "state.part"
     torch.save(trainer.state(), part)
     part.replace(out / "state.pt")
-    (out / "generator.onnx").write_bytes(exported(trainer.average))
+    (out / "generator.onnx").write_bytes(exported(Cautious(trainer.average)))
     draw_losses(out / "losses.csv", out / "losses.png")
 
 

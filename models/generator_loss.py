@@ -21,7 +21,7 @@ class Weights:
     """Of each part."""
 
     colour: float = 2.0
-    structure: float = 1.0
+    structure: float = 2.5
     gradients: float = 3.0  # 1 less their mean similarity
     uneven: float = 3.0  # its deviation: GMSD
     edges: float = 2.0  # at each place, and

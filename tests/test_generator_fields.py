@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mien.models.generator_asset import SHIPPED
 from mien.models.generator_fields import (
     FINE_PLANES,
     INPUT_PLANES,
@@ -106,3 +107,14 @@ def test_sizes() -> None:
         input_of(situation(width=44))
     with pytest.raises(ValueError, match="expected"):
         refined(situation(), lambda x: x)
+
+
+def test_the_shipped_generator_answers() -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    assert SHIPPED is not None
+    data = SHIPPED.read()
+    assert len(data) < 8_000_000
+    session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    fields = refined(situation(before=True), lambda x: session.run(None, {"situation": x})[0])
+    assert fields.shape == (32, 48, 9) and np.isfinite(fields).all()
+    assert np.abs(fields[..., 6:] - situation().seen).mean() > 0.5  # it restores

@@ -17,7 +17,7 @@ from mien.bench.generator_train import Plan, Trainer, loss_of, next_batch
 from mien.decoder.scene_layer import composed, indices, remapped
 from mien.models import generator_fields, generator_painting
 from mien.models.generator_loss import Weights
-from mien.models.generator_net import Generator, exported
+from mien.models.generator_net import Cautious, Generator, exported
 
 
 def smooth(rng: np.random.Generator, *shape: int, sigma: float = 3) -> np.ndarray:
@@ -204,3 +204,12 @@ def test_export_equals_pytorch(half: bool, tolerance: float) -> None:
         (got,) = session.run(None, {"situation": x.numpy()})
         assert got.shape == (1, generator_fields.OUTPUT_PLANES, height, width)
         assert np.abs(got - wanted).max() < tolerance
+
+
+def test_what_is_played_is_followed_in_part() -> None:
+    network = Generator().eval()
+    x = torch.randn(1, generator_fields.INPUT_PLANES, 16, 16)
+    with torch.no_grad():
+        whole, part = network(x), Cautious(network)(x)
+    assert torch.equal(whole[:, :3], part[:, :3]) and torch.equal(whole[:, 6], part[:, 6])
+    assert (part[:, 5] < whole[:, 5]).all() and (part[:, 5] > 0).all()
