@@ -63,6 +63,7 @@ RESTORED_LEVELS: Final = 32.0  # 8-bit steps that are 1 in the output
 MAX_FLOW_CHANGE: Final = 4.0  # the network's output reaches -1 to 1
 MAX_LIGHT: Final = 96.0
 DIVISOR: Final = 8  # of the grid's sides
+BORDER: Final = 8  # places from the picture's border over which the network comes to be heard
 
 Network = Callable[[Floats], Floats]  # [1, INPUT_PLANES, gh, gw] to [1, OUTPUT_PLANES, gh, gw]
 
@@ -89,7 +90,22 @@ class Situation:
 
 def refined(situation: Situation, network: Network) -> Floats:
     """Return the generator's fields, float32 [gh, gw, 9], in the order of `Correction.fields`."""
-    return fields_of(situation, network(input_of(situation)))
+    return fields_of(situation, within_border(situation, network(input_of(situation))))
+
+
+def within_border(situation: Situation, output: Floats) -> Floats:
+    """Return a network's output, at the picture's border that of the correction without weights.
+
+    Training cuts pieces out of pictures and takes no notice of their borders, where a network sees too little; so of
+    the borders of whole pictures it has learned nothing. Raises `ValueError` for an output of another shape.
+    """
+    height, width = situation.seen.shape[:2]
+    _check(output, width, height)
+    rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in (height, width))
+    inside = np.clip(np.minimum(rows[:, None], columns[None]) / BORDER, 0, 1).astype(np.float32)
+    out = np.asarray(np.nan_to_num(output, posinf=0, neginf=0) * inside, np.float32)
+    out[:, -1] += (1 - inside) * situation.base[..., 5]
+    return out
 
 
 def fits(width: int, height: int) -> bool:
@@ -131,8 +147,7 @@ def fields_of(situation: Situation, output: Floats) -> Floats:
     nothing from a picture in which it is filled. Raises `ValueError` for an output of another shape.
     """
     height, width = situation.seen.shape[:2]
-    if output.shape != (1, OUTPUT_PLANES, height, width):
-        raise ValueError(f"the generator gave {output.shape}, expected {(1, OUTPUT_PLANES, height, width)}")
+    _check(output, width, height)
     planes = np.nan_to_num(output[0].transpose(1, 2, 0).astype(np.float32), posinf=0, neginf=0)
     outside, base = situation.outside, situation.base
     picture = np.clip(situation.seen + RESTORED_LEVELS * planes[..., :3], 0, 255)
@@ -171,6 +186,12 @@ def place_in_face(positions: NDArray[np.floating], width: int, height: int) -> F
     tall = max(4.0, float(np.ptp(oval[:, 1])))
     rows, columns = np.mgrid[:height, :width]
     return np.clip(np.stack([columns - middle[0], rows - middle[1]], 2) / tall, -3, 3).astype(np.float32)
+
+
+def _check(output: Floats, width: int, height: int) -> None:
+    wanted = (1, OUTPUT_PLANES, height, width)
+    if output.shape != wanted:
+        raise ValueError(f"the generator gave {output.shape}, expected {wanted}")
 
 
 def _levels(picture: NDArray[np.generic]) -> Floats:

@@ -101,6 +101,15 @@ def test_any_answer_is_in_range(value: float) -> None:
     assert 0 <= fields[..., 6:].min() and fields[..., 6:].max() <= 255
 
 
+def test_the_border_is_left_as_it_was() -> None:
+    s = situation(face=True)
+    fields = refined(s, lambda x: output(0.9))
+    rows = (0, -1)
+    assert np.allclose(fields[rows, :, 2:6], s.base[rows, :, 2:6], atol=1e-4)
+    assert np.array_equal(fields[rows, :, 6:], s.seen[rows, :])
+    assert np.allclose(fields[12:20, 12:30], fields_of(s, output(0.9))[12:20, 12:30])
+
+
 def test_sizes() -> None:
     assert fits(128, 128) and fits(168, 96) and not fits(100, 96) and not fits(8, 64)
     with pytest.raises(ValueError, match="multiples of 8"):
