@@ -188,6 +188,8 @@ def main() -> int:
             if options.clips:
                 text = " ".join(f"{k} {v:.3f}" for k, v in rows[arm.name][-1].items())
                 Console().print(f"{path.stem[:12]} {arm.name}: {text}", highlight=False, soft_wrap=True)
+    if retracker is not None:
+        retracker.close()
     table = Table("", *FIGURES)
     for name, figures in rows.items():
         table.add_row(name, *(f"{median_of([f[k] for f in figures]):.3f}" for k in FIGURES))
