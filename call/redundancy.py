@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mien.protocol.control import Carrier, ReceiverReport
-from mien.protocol.repeats import MAX_STRIDE, REPEAT_STRIDE
+from mien.protocol.repeats import REPEAT_STRIDE
 
 ON_LOSS: Final = 0.03  # from this share of lost messages on, repeats are worth their bits and their delay
 OFF_REPORTS: Final = 3  # good ones in a row, until they stop
@@ -30,12 +30,13 @@ class Redundancy:
 
 
 NO_REPEATS: Final = Redundancy()
-IN_BURSTS_BY_AUDIO: Final = Redundancy(copies=3, stride=MAX_STRIDE)  # 400 ms: as long as a voice can wait
 # What a burst takes is unknown until the first message after it, and a head that has turned meanwhile is ten times as
 # wrong as anything else: no way of making it up helps. So messages are short, and a burst of so many packets is, too;
 # each says again one frame that lies as far back as a voice can wait, and those of a row of messages are what is
 # missing, from the first message after the burst on.
 IN_BURSTS_BY_CHANNEL: Final = Redundancy(copies=1, lag=1, stride=3, frames=3)
+# The same, in messages that are short anyway.
+IN_BURSTS_BY_AUDIO: Final = Redundancy(copies=1, lag=1, stride=2)
 
 
 class LossTrend:

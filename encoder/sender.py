@@ -111,7 +111,9 @@ class FaceSender:
         count = max(1, min(math.ceil(copies * max(frames, apart) / stride), MAX_REPEATS))
         lag_units = min(round(lag * self._lag_ticks / LAG_TICKS), MAX_LAG)
         self._encoder.repeats_apart = apart
-        self._encoder.repeats = Repeats(count, min(stride, frames) if count == 1 else stride, lag_units)
+        self._encoder.repeats = Repeats(
+            count, min(stride, max(frames, apart)) if count == 1 else stride, lag_units
+        )
 
     def cut(self) -> bytes | None:
         """Finish the message that was begun, for a carrier that decides when one leaves.

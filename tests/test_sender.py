@@ -190,3 +190,6 @@ def test_repeats_follow_from_copies_and_the_length_of_messages() -> None:
         sender.set_frames_per_message(frames)
         sender.set_repeats(1, 1, stride=3)
         assert sender._encoder.repeats == Repeats(1, stride, 1)
+    sender = make_sender()
+    sender.set_repeats(1, 1, span=1, stride=2)
+    assert (sender._encoder.repeats, sender._encoder.repeats_apart) == (Repeats(1, 2, 1), 2)
