@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-BADGE_SHARE: Final = 0.042  # of the picture's shorter side
-BADGE_MIN_PX: Final = 12  # letters smaller than this cannot be read
-MARGIN_SHARE: Final = 0.5  # of the letters' height, around them and to the picture's edge
+# As small as one reads without looking for it: what it covers is missing from the picture, and the tighter plate
+# alone takes .02 from the deviation of gradients (GMSD) of a picture of 256 x 256.
+BADGE_SHARE: Final = 0.038  # of the picture's shorter side
+BADGE_MIN_PX: Final = 10  # letters smaller than this cannot be read
+MARGIN_SHARE: Final = 0.5  # of the letters' height, to the picture's edge
+PAD_SHARE: Final = 0.2  # of it, around them
 MAX_STATUS_LETTERS: Final = 80
 
 
@@ -31,15 +34,15 @@ def text_plate(text: str, letter_px: int, max_width_px: int) -> NDArray[np.uint8
     while True:
         font = ImageFont.load_default(letter_px)
         left, top, right, bottom = font.getbbox(text)
-        pad = max(2, round(MARGIN_SHARE * letter_px))
-        size = (int(right - left) + 2 * pad, int(bottom - top) + pad + 2)
+        pad = max(2, round(PAD_SHARE * letter_px))
+        size = (int(right - left) + 2 * pad, int(bottom - top) + 2 * pad)
         if size[0] <= max_width_px or letter_px <= 6:
             break
         letter_px -= 1
     plate = Image.new("RGBA", size, (0, 0, 0, 0))
     pen = ImageDraw.Draw(plate)
     pen.rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), radius=size[1] // 4, fill=(0, 0, 0, 170))
-    pen.text((pad - left, pad // 2 + 1 - top), text, font=font, fill=(255, 255, 255, 255))
+    pen.text((pad - left, pad - top), text, font=font, fill=(255, 255, 255, 255))
     out = np.asarray(plate).copy()
     out.flags.writeable = False
     return out
