@@ -102,6 +102,7 @@ class FaceView:
         self._worker: _Worker | None = None
         self._rung = Rung.STILL  # the latest; it may come before there is a stream to show
         self._waiting = 0
+        self._avatars = 0  # that were to be drawn so far
         self.started = False
         self.overrun = 0  # messages dropped because too many were waiting
 
@@ -123,9 +124,9 @@ class FaceView:
         self._post(self._in_worker, lambda worker: worker.receiver.wait_at_least(floor_us, now_us=now_us))
 
     def use_avatar(self, avatar: Avatar, layers: frozenset[int]) -> None:
-        """Draw this avatar from the next picture on."""
-        now_us = clock.now_us()
-        self._post(self._use_avatar, avatar, layers, now_us)
+        """Draw this avatar from the next picture on, unless a newer one comes before the thread has its turn."""
+        self._avatars += 1
+        self._post(self._use_avatar, avatar, layers, clock.now_us(), self._avatars)
 
     def set_rung(self, rung: Rung) -> None:
         """Fade to this rung."""
@@ -176,8 +177,10 @@ class FaceView:
         if self._worker is not None:
             do(self._worker)
 
-    def _use_avatar(self, avatar: Avatar, layers: frozenset[int], now_us: int) -> None:
+    def _use_avatar(self, avatar: Avatar, layers: frozenset[int], now_us: int, number: int) -> None:
         assert self._worker is not None
+        if number != self._avatars:
+            return  # preparing one takes a while, in which several layers may come
         try:
             self._worker.use_avatar(avatar, layers, now_us)
         except (WireError, ValueError) as error:
