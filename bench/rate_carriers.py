@@ -33,7 +33,7 @@ class Carrier:
 
 
 DATACHANNEL: Final = Carrier("datachannel")
-CARRIERS: Final = (DATACHANNEL, Carrier("audio 60 ms", 60), Carrier("audio 80 ms", 40))
+CARRIERS: Final = (DATACHANNEL, Carrier("audio 60 ms", 60), Carrier("audio 40 ms", 40))
 
 
 @dataclass(frozen=True, slots=True)
