@@ -227,7 +227,7 @@ def loss_gradient(mean: Floats, spread: Floats, difference: Floats) -> tuple[Flo
     away = difference - mean
     side, far = np.sign(away), -np.abs(away)  # on the side where nothing cancels
     upper, lower = (far + 0.5) / width, (far - 0.5) / width
-    high, low = 1 / (1 + np.exp(-upper)), 1 / (1 + np.exp(-np.maximum(lower, -50.0)))
+    high, low = 1 / (1 + np.exp(-np.maximum(upper, -700.0))), 1 / (1 + np.exp(-np.maximum(lower, -50.0)))
     slope_high, slope_low = high * (1 - high), low * (1 - low)
     wide = 0.005 / 16 * np.exp(far / 8)
     total = 0.995 * np.maximum(high - low, 0.0) + wide + 1e-9
