@@ -3,14 +3,16 @@
 from typing import Final
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
 LEAST_WEIGHTS: Final = 256  # smaller tensors (biases, sizes) stay as they are
 
 
 def with_half_weights(model: bytes) -> bytes:
     """Return an ONNX file whose large float32 weights are float16, with a cast behind each."""
+    # Not above: beside the older of the trackers, whose protobuf is older, onnx is there and cannot be imported.
+    import onnx
+    from onnx import helper, numpy_helper
+
     graph_of = onnx.load_from_string(model)
     graph = graph_of.graph
     casts = []
