@@ -30,7 +30,6 @@ STUN_KBPS: Final = 0.4  # everything fixed in the dearest 5 s
 REPORTS_KBPS: Final = 0.6  # and their SACKs
 RTCP_KBPS: Final = 0.4
 SCENE_FACTOR: Final = 1.3  # headers, and seconds that are dearer than others
-SILENCE_GAP_MS: Final = 200
 
 # Payload of a lively face (9 of 10 clips take less, in their dearest 5 s) at 30 ticks a second, by frames a message.
 _FRAMES: Final = (1, 2, 3, 4, 6, 8, 10, 13, 16)

@@ -103,11 +103,6 @@ class SenderClock:
         assert self._offset_us is not None, "offset before the first batch"
         return self._offset_us
 
-    @property
-    def target_us(self) -> int:
-        """Where the offset goes. Only once started."""
-        return self._target_us
-
     def media_us(self, tick: int) -> int:
         """Return the media time of a tick, rounded down."""
         return tick * SECOND_US * self._tick_rate.denominator // self._tick_rate.numerator
