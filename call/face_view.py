@@ -29,6 +29,7 @@ from mien.protocol.control import Carrier, Rung
 from mien.protocol.errors import WireError
 from mien.protocol.log import LogHeader, LogWriter
 from mien.protocol.stream import StreamHeader
+from mien.protocol.tuning import Tuning
 
 logger = logging.getLogger(__name__)
 
@@ -123,10 +124,10 @@ class FaceView:
         now_us = clock.now_us()
         self._post(self._in_worker, lambda worker: worker.receiver.wait_at_least(floor_us, now_us=now_us))
 
-    def use_avatar(self, avatar: Avatar, layers: frozenset[int]) -> None:
+    def use_avatar(self, avatar: Avatar, layers: frozenset[int], tuning: Tuning | None = None) -> None:
         """Draw this avatar from the next picture on, unless a newer one comes before the thread has its turn."""
         self._avatars += 1
-        self._post(self._use_avatar, avatar, layers, clock.now_us(), self._avatars)
+        self._post(self._use_avatar, avatar, layers, tuning, clock.now_us(), self._avatars)
 
     def set_rung(self, rung: Rung) -> None:
         """Fade to this rung."""
@@ -177,12 +178,14 @@ class FaceView:
         if self._worker is not None:
             do(self._worker)
 
-    def _use_avatar(self, avatar: Avatar, layers: frozenset[int], now_us: int, number: int) -> None:
+    def _use_avatar(
+        self, avatar: Avatar, layers: frozenset[int], tuning: Tuning | None, now_us: int, number: int
+    ) -> None:
         assert self._worker is not None
         if number != self._avatars:
             return  # preparing one takes a while, in which several layers may come
         try:
-            self._worker.use_avatar(avatar, layers, now_us)
+            self._worker.use_avatar(avatar, layers, tuning, now_us)
         except (WireError, ValueError) as error:
             self._worker.clear()
             self._loop.call_soon_threadsafe(self._on_unusable, error)
@@ -219,8 +222,8 @@ class _Worker:
         self._video: NDArray[np.uint8] | None = None
         self._pictures = 0
 
-    def use_avatar(self, avatar: Avatar, layers: frozenset[int], now_us: int) -> None:
-        self._stage.set_avatar(avatar, self.receiver.header)
+    def use_avatar(self, avatar: Avatar, layers: frozenset[int], tuning: Tuning | None, now_us: int) -> None:
+        self._stage.set_avatar(avatar, self.receiver.header, tuning)
         view = ViewEvent(self._stage.width, self._stage.height, self._stage.backend)
         self.receiver.note(ViewEvent.KIND, view.serialize(), now_us=now_us)
         event = AvatarEvent(avatar.avatar_id, layers)

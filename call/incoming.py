@@ -45,6 +45,7 @@ from mien.protocol.message import Kind, message_kind
 from mien.protocol.stream import StreamHeader, TrackerId
 from mien.protocol.tables import Tables
 from mien.protocol.transfer import AvatarReceiver, Chunk, Offer, Refuse, TransferMessage
+from mien.protocol.tuning import Tuning
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +77,17 @@ class IncomingFace:
         record: Path | None,
         tell: Callable[[str], None],
         now_us: int,
+        tuning: bytes | None = None,
     ) -> None:
+        """`tuning`: a verified tuning's file, to be used where it is the other side's own."""
         self.challenge = secrets.token_bytes(CHALLENGE_BYTES)
         self._peer = peer
         self._view = view
         self._cache = cache
         self._record = record
         self._tell = tell
+        self._given = tuning
+        self._tuning: tuple[bytes, Tuning | None] | None = None  # of which avatar
         self._start_us = now_us
         self._header: StreamHeader | None = None
         self._proofs: dict[bytes, OwnerProof] = {}
@@ -215,6 +220,8 @@ class IncomingFace:
             return
         try:
             self._cache.store(avatar)
+            if self._given is not None and self._tuning_of(avatar) is not None:
+                self._cache.store_tuning(self._given, avatar)
         except (MienError, OSError) as error:
             logger.warning("the other side's avatar is not kept: %s", error)
 
@@ -250,7 +257,7 @@ class IncomingFace:
             first = not self._view.started
             self._view.start(header, record=self._recording_of(avatar.avatar, header) if first else None)
         self._drawn_stream, self._drawn_layers = header, layers
-        self._view.use_avatar(avatar.avatar, layers)
+        self._view.use_avatar(avatar.avatar, layers, self._tuning_of(avatar))
         if self.verdict is None:
             self.verdict = Verdict.SHOWN
             self.first_face_us = clock.now_us()
@@ -303,6 +310,24 @@ class IncomingFace:
         except (MienError, OSError) as error:
             logger.warning("the avatar cache cannot be read: %s", error)
             return None
+
+    def _tuning_of(self, avatar: AvatarAssembler) -> Tuning | None:
+        """Return what the user was given for this avatar, else what was kept beside it. Looked up once."""
+        if self._tuning is None or self._tuning[0] != avatar.avatar_id:
+            self._tuning = avatar.avatar_id, self._found_tuning(avatar)
+        return self._tuning[1]
+
+    def _found_tuning(self, avatar: AvatarAssembler) -> Tuning | None:
+        try:
+            if self._given is None:
+                return self._cache.tuning(avatar) if self._cache else None
+            tuning = Tuning.parse(self._given)
+            tuning.check_belongs(avatar.manifest, avatar.avatar_id)
+        except (MienError, OSError) as error:
+            self._tell(f"{error}; the other side is drawn without a tuning")
+            return None
+        self._tell("the other side is drawn with the tuning that you were given")
+        return tuning
 
     def _proof_holds(self, proof: OwnerProof) -> bool:
         transcript = proof_transcript(

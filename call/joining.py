@@ -57,6 +57,7 @@ def say_hello(call: CallState) -> None:
         record=call.settings.record,
         tell=call.tell,
         now_us=clock.now_us(),
+        tuning=call.settings.tuning,
     )
     call.say(
         Hello(

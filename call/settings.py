@@ -54,6 +54,7 @@ class CallSettings:
     rate: RateSettings = field(default_factory=RateSettings)
     record: Path | None = None
     cache_folder: Path | None = None  # of avatars; None: nothing is kept
+    tuning: bytes | None = None  # a tuning's file, used where it belongs to the other side's avatar
     transfer_kbps: float = 17.0
     connect_s: float = 20.0
     hang_up_at_end: bool = True  # when the input ends

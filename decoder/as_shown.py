@@ -21,6 +21,7 @@ from mien.protocol.log import (
     picture_crc,
 )
 from mien.protocol.stream import StreamHeader
+from mien.protocol.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,15 +47,25 @@ class ShownAgain:
     """Drives a receiver and a stage with a log's records. Raises `WireError` for records that make no sense."""
 
     def __init__(
-        self, reader: LogReader, whole: AvatarAssembler, *, now_unix_s: int, backend: Backend | None = None
+        self,
+        reader: LogReader,
+        whole: AvatarAssembler,
+        *,
+        now_unix_s: int,
+        backend: Backend | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
-        """`whole` is the avatar with all its layers. `backend`: None takes the one that drew live."""
+        """`whole` is the avatar with all its layers. `backend`: None takes the one that drew live.
+
+        `tuning`: the one that scenes were drawn with; a log does not say that.
+        """
         self.agreement = Agreement()
         self.other_avatars = 0  # the log says that another avatar was shown for a while
         self._reader = reader
         self._whole = whole
         self._now_unix_s = now_unix_s
         self._backend = backend
+        self._tuning = tuning
         self._settings = PlayoutSettings()
         self._receiver: Receiver | None = None
         self._view = first_view(reader)
@@ -126,7 +137,7 @@ class ShownAgain:
             self.other_avatars += 1
             self._stage.clear()
         else:
-            self._stage.set_avatar(avatar, self._started().header)
+            self._stage.set_avatar(avatar, self._started().header, self._tuning)
 
     def _check_picture(self, record: EventRecord) -> None:
         if len(record.data) != 4 or self._latest is None:

@@ -2,7 +2,8 @@
 
 One folder for each avatar, named by the hex of its id, holding the signed head and every layer that has arrived:
 a transfer that broke off goes on where it was. Whatever is read back is verified like bytes from the network.
-Test fixtures are not kept.
+Test fixtures are not kept. A tuning (`mien.protocol.tuning`) that the owner gave by another way lies beside the avatar
+that it belongs to, as `tuning`, and goes with it.
 """
 
 import contextlib
@@ -18,12 +19,14 @@ from mien.protocol.avatar import MAX_HEAD_BYTES, AvatarAssembler, ExpiredError
 from mien.protocol.consent import ConsentKind
 from mien.protocol.errors import MienError, WireError
 from mien.protocol.private_files import cache_folder, make_private_folder, read_private, write_private
+from mien.protocol.tuning import MAX_TUNING_BYTES, Tuning
 
 log = logging.getLogger(__name__)
 
 DEFAULT_MAX_BYTES: Final = 64 << 20
 MAX_ENTRIES: Final = 512
 HEAD_NAME: Final = "head"
+TUNING_NAME: Final = "tuning"
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -87,6 +90,40 @@ class AvatarCache:
             if not path.is_file() or path.stat().st_size != len(body):
                 write_private(path, body, replace=True)
         self._trim(keep=assembler.avatar_id)
+
+    def tuning(self, assembler: AvatarAssembler) -> Tuning | None:
+        """Return the tuning that lies beside a kept avatar, None without one. One that is not in order is deleted.
+
+        Raises `MienError` where the folder or the file is open to others.
+        """
+        path = self._entry(assembler.avatar_id) / TUNING_NAME
+        if not path.parent.is_dir() or path.parent.is_symlink():
+            return None
+        make_private_folder(path.parent)  # it exists: checks its mode
+        data = read_private(path, max_bytes=MAX_TUNING_BYTES)
+        if data is None:
+            return None
+        try:
+            tuning = Tuning.parse(data)
+            tuning.check_belongs(assembler.manifest, assembler.avatar_id)
+        except WireError as error:
+            log.warning("a kept tuning is of no use and is deleted: %s", error)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        return tuning
+
+    def store_tuning(self, data: bytes, assembler: AvatarAssembler) -> bool:
+        """Keep a tuning beside its avatar; return whether that avatar is kept at all.
+
+        Raises `WireError` for one that does not verify or belongs to another, `MienError` where it cannot be written.
+        """
+        Tuning.parse(data).check_belongs(assembler.manifest, assembler.avatar_id)
+        entry = self._entry(assembler.avatar_id)
+        if not entry.is_dir() or entry.is_symlink():
+            return False
+        write_private(entry / TUNING_NAME, data, replace=True)
+        return True
 
     def entries(self) -> tuple[CachedAvatar, ...]:
         """Return what is kept, the last used first. Files that the cache did not make are not looked at."""

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from mien.decoder.compositor import Compositor, Layer
 from mien.decoder.framing import Framing
-from mien.decoder.generator import shipped_generator
 from mien.decoder.playout import Shown, Status
 from mien.decoder.renderer import Backend, Renderer
 from mien.decoder.scene_decoder import ScenePicture
 from mien.decoder.scene_painter import ScenePainter
+from mien.decoder.tuned_generator import generator_for
 from mien.models.face_model import FaceModel
 from mien.protocol.avatar import Avatar, AvatarAssembler
 from mien.protocol.control import Rung
@@ -29,6 +29,7 @@ from mien.protocol.errors import WireError
 from mien.protocol.log import EventKind
 from mien.protocol.state import FaceState
 from mien.protocol.stream import MAX_PICTURE_PX, StreamHeader
+from mien.protocol.tuning import Tuning
 
 LAYER_OF_RUNG: Final = {
     Rung.STILL: Layer.STILL,
@@ -155,6 +156,8 @@ class Stage:
         self._still: NDArray[np.uint8] | None = None
         self._rung = Rung.STILL
         self._stream: StreamHeader | None = None
+        self._avatar: Avatar | None = None
+        self._tuning: Tuning | None = None
         self._scene: ScenePainter | None = None
         self._drawn: deque[tuple[Fraction, FaceState]] = deque(maxlen=REMEMBERED)
 
@@ -168,8 +171,8 @@ class Stage:
         """Whether there is anything to draw."""
         return self._renderer is not None
 
-    def set_avatar(self, avatar: Avatar, stream: StreamHeader) -> None:
-        """Draw this avatar from now on; the still of another one is forgotten."""
+    def set_avatar(self, avatar: Avatar, stream: StreamHeader, tuning: Tuning | None = None) -> None:
+        """Draw this avatar from now on, scenes with its owner's tuning; the still of another one is forgotten."""
         framing = Framing(float(stream.unit_px), stream.width, stream.height)
         renderer = Renderer(
             avatar,
@@ -181,6 +184,7 @@ class Stage:
         )
         self.close()
         self._renderer, self._stream = renderer, stream
+        self._avatar, self._tuning = avatar, tuning
         self._still = None
         self._compositor = Compositor(
             self.width, self.height, test_fixture=avatar.is_test_fixture, layer=self._compositor.layer
@@ -198,9 +202,10 @@ class Stage:
 
     def add_scene(self, picture: ScenePicture) -> None:
         """Take a picture of the stream's scene layer, for when its time comes."""
-        if self._scene is None and self._renderer is not None and self._stream is not None:
+        if self._scene is None and self._renderer and self._stream and self._avatar:
+            generator = generator_for(self._avatar, [self._tuning] if self._tuning else [])
             self._scene = ScenePainter(
-                self._renderer, self._stream, most_at_once=MOST_SCENES, generator=shipped_generator()
+                self._renderer, self._stream, most_at_once=MOST_SCENES, generator=generator
             )
             self._drawn.clear()
         if self._scene is not None:

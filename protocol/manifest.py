@@ -135,8 +135,7 @@ class Manifest:
     @property
     def owner_fingerprint(self) -> str:
         """The owner's key as a person compares it: the first 16 hex digits, in groups of four."""
-        digits = self.owner.hex()[:16]
-        return " ".join(digits[i : i + 4] for i in range(0, 16, 4))
+        return fingerprint_of(self.owner)
 
     def serialize(self) -> bytes:
         """Return the msgpack bytes to sign. Raises `WireError` where they would be too many."""
@@ -197,6 +196,12 @@ class Manifest:
         if fields:
             raise WireError(f"the manifest has the unknown key {min(fields)!r:.40}")
         return manifest
+
+
+def fingerprint_of(owner: bytes) -> str:
+    """Return a key as a person compares it: its first 16 hex digits, in groups of four."""
+    digits = owner.hex()[:16]
+    return " ".join(digits[i : i + 4] for i in range(0, 16, 4))
 
 
 def _check_layers(layers: tuple[Layer, ...]) -> None:

@@ -16,6 +16,7 @@ from mien.call.settings import CallSettings, RateSettings
 from mien.call.signalling import DEFAULT_SERVER, is_loopback
 from mien.call.source_worker import SenderSettings
 from mien.commands import call_sound
+from mien.commands.avatar_files import read_tuning
 from mien.commands.scene_options import add_scene_arguments, scene_settings
 from mien.protocol.control import Carrier
 from mien.protocol.errors import MienError
@@ -95,6 +96,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     picture.add_argument("--fps", type=float, default=30.0, help="pictures a second (default: 30)")
     picture.add_argument(
         "--no-window", action="store_true", help="open no window, also where there is a display"
+    )
+    picture.add_argument(
+        "--tuning",
+        metavar="FILE",
+        help="the .tuning that the other side gave you by another way (`mien enroll --finetune` makes it): their "
+        "scene layer is drawn better. Kept beside their avatar, unless --no-cache",
     )
     picture.add_argument("--no-cache", action="store_true", help="keep no copy of the other side's avatar")
     network = parser.add_argument_group("network")
@@ -238,5 +245,6 @@ def call_settings(options: argparse.Namespace, url: str) -> CallSettings:
         voice=_voice(options),
         record=options.record,
         cache_folder=None if options.no_cache else cache_folder() / "avatars",
+        tuning=read_tuning(options.tuning)[0] if options.tuning else None,
         transfer_kbps=options.transfer_kbps,
     )

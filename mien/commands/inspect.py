@@ -1,4 +1,4 @@
-"""`mien inspect`: what is in a log or an avatar."""
+"""`mien inspect`: what is in a log, an avatar or a tuning."""
 
 import argparse
 import json
@@ -13,22 +13,25 @@ from rich.markup import escape
 from mien.commands.avatar_files import MAX_FILE_BYTES, read_file
 from mien.commands.log_report import report_log
 from mien.decoder.recording import read_recording
+from mien.models.generator_asset import SHIPPED
 from mien.protocol import avatar as avatar_format
+from mien.protocol import tuning as tuning_format
 from mien.protocol.avatar import AvatarAssembler, assemble
 from mien.protocol.errors import MienError, WireError
 from mien.protocol.log import open_log
 from mien.protocol.log_records import MAGIC as LOG_MAGIC
-from mien.protocol.manifest import LayerKind
+from mien.protocol.manifest import LayerKind, fingerprint_of
 
 EXAMPLE: Final = """examples:
   mien inspect talk.mien
   mien inspect me.avatar --json
+  mien inspect me.tuning
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("file", metavar="FILE", help="a .mien log or an .avatar")
+    parser.add_argument("file", metavar="FILE", help="a .mien log, an .avatar or a .tuning")
     parser.add_argument("--json", action="store_true", help="report as one JSON line")
 
 
@@ -39,8 +42,12 @@ def run(options: argparse.Namespace) -> int:
         report, status = inspect_log(options.file)
     elif start == avatar_format.MAGIC:
         report, status = inspect_avatar(options.file)
+    elif start == tuning_format.MAGIC:
+        report, status = inspect_tuning(options.file)
     else:
-        raise MienError(f"{options.file} is neither a mien log nor an avatar: its first bytes are others")
+        raise MienError(
+            f"{options.file} is neither a mien log nor an avatar nor a tuning: its first bytes are others"
+        )
     if options.json:
         print(json.dumps(report))
     else:
@@ -114,6 +121,35 @@ def report_avatar(assembler: AvatarAssembler) -> dict[str, Any]:
             for layer in manifest.layers
         ],
     }
+
+
+def inspect_tuning(path: str) -> tuple[dict[str, Any], int]:
+    """Return the report of a tuning, and 1 where its signature or anything else is not in order."""
+    data = read_file(path, max_bytes=tuning_format.MAX_TUNING_BYTES, what="tuning")
+    head = {"file": path, "kind": "tuning", "bytes": len(data)}
+    try:
+        tuning = tuning_format.Tuning.parse(data)
+    except WireError as error:
+        return {**head, "signature": "not verified", "problem": str(error)}, 1
+    return {
+        **head,
+        "signature": "valid",
+        "owner": tuning.owner.hex(),
+        "owner_fingerprint": fingerprint_of(tuning.owner),
+        "avatar_id": tuning.avatar_id.hex(),
+        "generator": tuning.generator.hex(),
+        "for_this_version": SHIPPED is not None and SHIPPED.sha256 == tuning.generator.hex(),
+        "created": day(tuning.created_unix_s),
+        "values": sum(change.steps.size for change in tuning.changes),
+        "changes": [
+            {
+                "name": change.name,
+                "shape": "x".join(map(str, change.steps.shape)),
+                "largest": round(float(abs(change.values).max()), 5),
+            }
+            for change in tuning.changes
+        ],
+    }, 0
 
 
 def layer_name(kind: int) -> str:

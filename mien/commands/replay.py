@@ -12,19 +12,21 @@ from typing import Any, Final, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mien.commands.avatar_files import read_avatar
+from mien.commands.avatar_files import read_avatar, read_tuning
 from mien.commands.replay_outputs import Sink, open_sink
 from mien.decoder.artist import Artist
 from mien.decoder.as_shown import ShownAgain
 from mien.decoder.recording import Recording, read_recording
 from mien.decoder.renderer import BACKENDS, Backend
 from mien.decoder.replay_schedule import default_rate, make_schedule
+from mien.decoder.tuned_generator import tuned_generator
 from mien.models.face_model import FaceModel
 from mien.protocol.avatar import AvatarAssembler
 from mien.protocol.consent import PermittedUse
 from mien.protocol.errors import MienError
 from mien.protocol.log import LogHeader, LogReader, Origin, open_log, owner_digest
 from mien.protocol.stream import MAX_PICTURE_PX
+from mien.protocol.tuning import Tuning
 
 EXAMPLE: Final = """examples:
   mien replay talk.mien --avatar me.avatar -o talk.mp4
@@ -68,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="off: paint the scene layer without the generator (default: on, where this version has one)",
     )
     parser.add_argument(
+        "--tuning",
+        metavar="FILE",
+        help="the .tuning of this avatar (`mien enroll --finetune`): the generator draws its person better",
+    )
+    parser.add_argument(
         "--as-shown", action="store_true", help="repeat what a call showed, at the times that it did"
     )
     parser.add_argument(
@@ -91,10 +98,11 @@ def run(options: argparse.Namespace) -> int:
         whole = read_avatar(options.avatar)
         for warning in check_avatar(reader.header, whole, options.avatar):
             console.print(f"warning: {warning}", style="yellow")
+        tuning = fitting_tuning(options, whole, console)
         if options.as_shown:
-            report = replay_as_shown(reader, whole, options, console)
+            report = replay_as_shown(reader, whole, options, console, tuning)
         else:
-            report = replay_source(reader, whole, options, console)
+            report = replay_source(reader, whole, options, console, tuning)
     if report["damage"]:
         console.print(f"warning: {options.log}: {report['damage']}", style="yellow")
     elif not report["finished"]:
@@ -136,11 +144,34 @@ def check_avatar(header: LogHeader, whole: AvatarAssembler, path: str) -> list[s
     return warnings
 
 
+def fitting_tuning(options: argparse.Namespace, whole: AvatarAssembler, console: Console) -> Tuning | None:
+    """Return the tuning that the options name; None, with a warning, where it cannot be used with this avatar."""
+    if options.tuning is None:
+        return None
+    _, tuning = read_tuning(options.tuning)
+    try:
+        if whole.avatar is not None and options.generator == "on":
+            tuned_generator(tuning, whole.avatar)
+        return tuning
+    except MienError as error:
+        console.print(
+            f"warning: {options.tuning}: {error}; drawn without it",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return None
+
+
 # --- The source's frames ------------------------------------------------------------------------------------
 
 
 def replay_source(
-    reader: LogReader, whole: AvatarAssembler, options: argparse.Namespace, console: Console
+    reader: LogReader,
+    whole: AvatarAssembler,
+    options: argparse.Namespace,
+    console: Console,
+    tuning: Tuning | None,
 ) -> dict[str, Any]:
     """Draw one picture for each frame of the source (or at --fps)."""
     recording = read_recording(reader)
@@ -161,7 +192,7 @@ def replay_source(
         height=height,
         backend=backend,
         scene=tier == "S",
-        generator=options.generator == "on",
+        generator=(tuning is None or tuned_generator(tuning, avatar)) if options.generator == "on" else False,
     )
     with closing(artist):
         artist.draw(schedule[0])  # what cannot be drawn should not replace a file
@@ -176,6 +207,7 @@ def replay_source(
         "renderer": artist.backend,
         "tier": tier,
         "generator": artist.generator.device if artist.generator else None,
+        "tuned": tuning is not None and artist.generator is not None,
         "finished": recording.ended,
         "damage": str(recording.damage) if recording.damage else None,
     }
@@ -211,7 +243,11 @@ def parse_size(text: str, header: LogHeader) -> tuple[int, int]:
 
 
 def replay_as_shown(
-    reader: LogReader, whole: AvatarAssembler, options: argparse.Namespace, console: Console
+    reader: LogReader,
+    whole: AvatarAssembler,
+    options: argparse.Namespace,
+    console: Console,
+    tuning: Tuning | None,
 ) -> dict[str, Any]:
     """Repeat the pictures of a received log."""
     if reader.header.origin is not Origin.RECEIVED:
@@ -219,7 +255,7 @@ def replay_as_shown(
     index = reader.index()
     if index.renders == 0:
         raise MienError(f"{options.log} notes no picture that was shown: leave out --as-shown")
-    again = ShownAgain(reader, whole, now_unix_s=int(time.time()), backend=options.backend)
+    again = ShownAgain(reader, whole, now_unix_s=int(time.time()), backend=options.backend, tuning=tuning)
     sink: Sink | None = None
     first_us = 0
     try:
@@ -273,7 +309,7 @@ def tell(output: str, report: dict[str, Any]) -> str:
         size = f"{report['width']} x {report['height']}"
         by = f"drawn by {report['renderer']}, tier {report['tier']}"
         if report["generator"]:
-            by += f", generator on the {report['generator']}"
+            by += f", {'tuned ' * report['tuned']}generator on the {report['generator']}"
         return f"{output}: {report['frames']} frames, {size}, {by}"
     return (
         f"{output}: {report['frames']} frames; equal to what was shown: {report['states_equal']} of {report['states']} "
