@@ -19,12 +19,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mien.bench.clip_folder import find_clips
 from mien.bench.contact_sheet import spread
-from mien.bench.picture_clip import EQUAL, Job, measure
+from mien.bench.picture_clip import Job, measure
 from mien.bench.picture_footage import FULL, QUICK, Sampling
-from mien.bench.picture_rows import Row, Variant, count_rows, read_rows, variants_of
+from mien.bench.picture_rows import (
+    EQUAL,
+    OURS,
+    OURS_GENERATED,
+    TIERS,
+    Row,
+    Variant,
+    count_rows,
+    read_rows,
+    variants_of,
+)
 from mien.bench.picture_summary import summary_rows, table_of
 from mien.bench.provenance import provenance
 from mien.bench.rivals import RIVALS, missing
+from mien.decoder.generator import shipped_generator
 from mien.encoder.scene_encoder import check_kbps
 from mien.models.store import find_model
 from mien.protocol.errors import MienError
@@ -44,7 +55,7 @@ FAMILIES: Final = tuple(dict.fromkeys(r.family for r in RIVALS))
 QUICK_RATES: Final = {256: [10.0, 20.0, 40.0], 512: [20.0, 60.0]}
 QUICK_AT_512: Final = ("SVT-AV1",)
 FULL_RATES: Final = [6.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0]
-SCENE_KBPS: Final = 5.0
+SCENE_KBPS: Final = "6"
 EQUAL_RIVALS: Final = ("SVT-AV1", "VP9")
 SHOWN_CLIPS: Final = 6
 POLL_S: Final = 0.5
@@ -90,10 +101,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--scene",
-        type=float,
         default=SCENE_KBPS,
         metavar="KBPS",
-        help=f"payload of the scene layer of tier S (default: {SCENE_KBPS:g}; 0: leave the tier out)",
+        help=f"payload of the scene layer, or several with commas (default: {SCENE_KBPS}; 0: no scene)",
+    )
+    parser.add_argument(
+        "--tiers",
+        default=",".join(TIERS),
+        metavar="NAMES",
+        help=f"of our pictures: {', '.join(TIERS)} (default: all)",
     )
     parser.add_argument(
         "--enrol",
@@ -216,7 +232,8 @@ def chosen_variants(options: argparse.Namespace) -> Iterator[Variant]:
         sizes = [0]
     if not set(sizes) <= set(SIZES_PX):
         raise MienError(f"--sizes {options.sizes}: expected 256, 512 or both with a comma between")
-    scene_kbps = check_kbps(options.scene) if options.scene else 0.0
+    scenes = chosen_scenes(options)
+    tiers = chosen_tiers(options, with_scene=bool(scenes))
     families = [] if options.ours else present_rivals()
     for size in sorted(sizes):
         if options.full:
@@ -225,8 +242,31 @@ def chosen_variants(options: argparse.Namespace) -> Iterator[Variant]:
         else:
             rates = {"realtime": QUICK_RATES[size]}
             some = [name for name in families if size == min(SIZES_PX) or name in QUICK_AT_512]
-        yield from variants_of([size], qualities, some, rates, scene_kbps)
-        yield from (Variant(size, name, EQUAL) for name in some if name in EQUAL_RIVALS)
+        yield from variants_of([size], qualities, some, rates, tiers=tiers, scenes_kbps=scenes)
+        equal_to = [0.0, *scenes[-1:]] if len(tiers) > 1 else [0.0]
+        yield from (Variant(size, name, EQUAL, r) for name in some if name in EQUAL_RIVALS for r in equal_to)
+
+
+def chosen_scenes(options: argparse.Namespace) -> list[float]:
+    """Return the scene layer's rates, the lowest first; none where it is left out."""
+    try:
+        rates = sorted({float(text) for text in options.scene.split(",")})
+    except ValueError as error:
+        raise MienError(
+            f"--scene {options.scene}: expected kilobits a second, or several with commas"
+        ) from error
+    return [check_kbps(rate) for rate in rates if rate]
+
+
+def chosen_tiers(options: argparse.Namespace, *, with_scene: bool) -> list[str]:
+    """Return the tiers that can be drawn here. Raises `MienError` for one that does not exist."""
+    names = [name.strip() for name in options.tiers.split(",")]
+    if unknown := [name for name in names if name not in TIERS]:
+        raise MienError(f"--tiers {unknown[0]}: expected {', '.join(TIERS)}")
+    possible = [OURS] if not with_scene else [t for t in TIERS if t != OURS_GENERATED or shipped_generator()]
+    if not (chosen := [tier for tier in possible if tier in names]):
+        raise MienError(f"--tiers {options.tiers}: none of them can be drawn here")
+    return chosen
 
 
 def present_rivals() -> list[str]:

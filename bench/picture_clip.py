@@ -14,7 +14,7 @@ from mien.bench.picture_drawing import Talk, code, draw, enrol
 from mien.bench.picture_footage import Footage, Part, Sampling, divide, shown_moments
 from mien.bench.picture_judge import Judge, Pictures
 from mien.bench.picture_metrics import Picture
-from mien.bench.picture_rows import Row, Variant, append_row
+from mien.bench.picture_rows import EQUAL, OURS_GENERATED, Row, Variant, append_row
 from mien.bench.rivals import RIVALS, Rival, encode
 from mien.decoder.output import VideoSink
 from mien.encoder.enroll import Enrolment
@@ -26,8 +26,8 @@ SHOWN_MOMENTS: Final = 3
 FILM_S: Final = 4
 STILL_QUALITY: Final = 92
 ORIGINAL: Final = "original"
-EQUAL: Final = "equal"  # the mode of a rival that gets no more of the wire than we do
-EQUAL_FPS: Final = 5
+# Of a rate that is as small as ours: how much of it packet headers may take, which bounds the frame rate.
+HEADERS_SHARE: Final = 0.4
 RTP_BYTES: Final = 51  # around a picture that fits into one packet
 LEAST_KBPS: Final = 1.0
 
@@ -96,8 +96,9 @@ class _Clip:
 
     def _measure_equal(self, variant: Variant, judge: Judge, originals: list[Picture]) -> None:
         """Code video at what ours takes on the wire, at few frames per second: headers would take all of it else."""
-        ours = self._talk("normal").wire_kbps
-        every = max(1, round(self._footage.rate / EQUAL_FPS))
+        ours = self._talk("normal", variant.target_kbps).wire_kbps
+        most_fps = HEADERS_SHARE * ours * 1000 / (8 * RTP_BYTES)
+        every = max(1, round(float(self._footage.rate) / most_fps))
         rate = self._footage.rate / every
         target = max(LEAST_KBPS, ours - 8 * RTP_BYTES * float(rate) / 1000)
         rival = rival_of(variant.coder, variant.size_px, "realtime")
@@ -115,7 +116,8 @@ class _Clip:
             "messages": talk.messages,
             "audio_wire_kbps": round(talk.audio_wire_kbps, 3),
         }
-        with draw(avatar, talk, variant.size_px) as drawn:
+        generated = variant.coder == OURS_GENERATED
+        with draw(avatar, talk, variant.size_px, generator=generated) as drawn:
             if len(drawn) != len(self._footage):
                 raise MienError(f"{len(drawn)} pictures for {len(self._footage)} frames")
             self._finish(variant, judge, drawn, (talk.payload_kbps, talk.wire_kbps), extra)

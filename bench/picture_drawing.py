@@ -24,6 +24,7 @@ from mien.protocol.quantizer import Quality
 
 DATACHANNEL_BYTES: Final = 93  # DTLS, SCTP, UDP and IPv4 around a message
 AUDIO_BYTES: Final = 5  # what a message costs beside itself in the padding of a voice packet
+KEPT: Final = 8  # pictures that may be asked for again: as one with the badge, by a neighbour
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,23 +75,37 @@ def code(source: Source, avatar: Avatar, quality: Quality, scene_kbps: float = 0
 class Drawn:
     """The pictures of a talk at one size: number i is frame i of the part that was coded."""
 
-    def __init__(self, avatar: Avatar, talk: Talk, artist: Artist) -> None:
+    def __init__(self, talk: Talk, artist: Artist) -> None:
         self._schedule = make_schedule([s for s in talk.recording.segments if len(s.track)], None)
         self._artist = artist
+        self._painted: dict[int, Picture] = {}  # the latest few
 
     def __len__(self) -> int:
         return len(self._schedule)
 
     def __getitem__(self, number: int) -> Picture:
-        return self._artist.draw(self._schedule[number])
+        return self._artist.finish(self.bare(number), self._schedule[number])
+
+    def bare(self, number: int) -> Picture:
+        """Return a picture before the badge is drawn, which no viewer sees."""
+        if number not in self._painted:
+            while len(self._painted) >= KEPT:
+                del self._painted[next(iter(self._painted))]
+            self._painted[number] = self._artist.paint(self._schedule[number])
+        return self._painted[number]
 
 
 @contextmanager
-def draw(avatar: Avatar, talk: Talk, size_px: int) -> Iterator[Drawn]:
-    """Give the pictures as `mien replay --size` draws them, with the badge of a person's own avatar."""
+def draw(avatar: Avatar, talk: Talk, size_px: int, *, generator: bool = True) -> Iterator[Drawn]:
+    """Give the pictures as `mien replay --size` draws them, with the badge of a person's own avatar.
+
+    `generator`: whether a scene is painted with it, where it can be run.
+    """
     header = talk.recording.header
     scale = size_px / max(header.width, header.height)
     width, height = (max(2, 2 * round(scale * side / 2)) for side in (header.width, header.height))
-    artist = Artist(avatar, width=width, height=height, backend="auto", test_fixture=False)
+    artist = Artist(
+        avatar, width=width, height=height, backend="auto", test_fixture=False, generator=generator
+    )
     with closing(artist):
-        yield Drawn(avatar, talk, artist)
+        yield Drawn(talk, artist)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,25 @@ from mien.bench.akd import Face, FrameScore, Retracker, score, summarise
 from mien.bench.learned_metrics import open_learned
 from mien.bench.picture_footage import Sampling
 from mien.bench.picture_metrics import Picture, compared, flicker, open_ssimulacra2
+from mien.bench.picture_rows import BARE
 from mien.encoder.identity import Embedder
 from mien.protocol.errors import MienError
+
+# What the badge covers is missing from these figures of a whole picture.
+BADGED: Final = ("psnr", "ssim", "msssim", "gmsd", "edge")
 
 
 class Pictures(Protocol):
     """Pictures by their number."""
 
     def __getitem__(self, number: int) -> Picture: ...
+
+
+@runtime_checkable
+class BadgedPictures(Pictures, Protocol):
+    """Pictures with a badge; they were there before it, too."""
+
+    def bare(self, number: int) -> Picture: ...
 
 
 class Judge:
@@ -56,8 +67,16 @@ class Judge:
         return list(self._faces)
 
     def judge(self, pictures: Pictures) -> dict[str, float]:
-        """Return the figures (`mien.bench.akd.summarise`) of pictures that are numbered as the originals are."""
-        return summarise([self._score(number, pictures) for number in self._faces])
+        """Return the figures (`mien.bench.akd.summarise`) of pictures that are numbered as the originals are.
+
+        Where they have a badge, those figures that it takes part in are there once more as of the pictures before it:
+        `bare_ssim` and so on.
+        """
+        out = summarise([self._score(number, pictures) for number in self._faces])
+        if isinstance(pictures, BadgedPictures):
+            bare = summarise([self._bare_score(number, pictures) for number in self._faces])
+            out |= {BARE + name: bare[name] for name in (*BADGED, "ssimulacra2") if name in bare}
+        return out
 
     def _score(self, number: int, pictures: Pictures) -> FrameScore:
         original = self._originals[number]
@@ -77,6 +96,13 @@ class Judge:
             learned: dict[str, Any] = {name: of(original, drawn) for name, of in open_learned().items()}
             out = replace(out, **learned)
         return out
+
+    def _bare_score(self, number: int, pictures: BadgedPictures) -> FrameScore:
+        original = self._originals[number]
+        drawn = compared(pictures.bare(number), original.shape[0])
+        out = score(original, drawn, self._faces[number], None)
+        measure = open_ssimulacra2() if number in self._deep else None
+        return out if measure is None else replace(out, ssimulacra2=measure(original, drawn))
 
     def _identity(self, number: int, drawn: Picture, again: Face | None) -> float:
         point = self._points[number]

@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.bench.picture_rows import BARE
+
 Floats = NDArray[np.float64]
 
 # Which way is better: up, down, or near a value (as sharp as the original; as restless).
@@ -34,9 +36,16 @@ class Parity:
 
 def goodness(metric: str, value: float) -> float:
     """Return a value of a metric so that more is better."""
+    metric = metric.removeprefix(BARE)
     if metric in WANTED:
         return -abs(value - WANTED[metric])
     return -value if metric in LOWER else value
+
+
+def direction(metric: str) -> int:
+    """Return 1 where more is better, -1 where less is, 0 where a value between is."""
+    metric = metric.removeprefix(BARE)
+    return 0 if metric in WANTED else -1 if metric in LOWER else 1
 
 
 def parity(metric: str, ours: float, points: Sequence[tuple[float, float]]) -> Parity | None:

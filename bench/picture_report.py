@@ -1,6 +1,6 @@
 """The page of `mien bench picture`: tables, rate-quality plots, and pictures and films side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bench.contact_sheet import SideBySide
-from mien.bench.picture_clip import EQUAL, ORIGINAL, film_path
-from mien.bench.picture_rows import Row, Variant
+from mien.bench.picture_clip import ORIGINAL, film_path
+from mien.bench.picture_parity import direction
+from mien.bench.picture_rows import BARE, EQUAL, OURS, OURS_GENERATED, TIERS, Row, Variant
 from mien.bench.picture_summary import (
     ANCHOR,
+    BD_METRICS,
+    DECIMALS,
     METRICS,
     PARITY_METRICS,
     Coder,
@@ -23,13 +26,20 @@ from mien.bench.picture_summary import (
     medians,
     parities,
 )
+from mien.bench.picture_tiers import aims_of, pairs_of_tiers, steps
 from mien.bench.plot_style import COLOURS, MARKERS, png, pyplot
 from mien.bench.provenance import provenance
-from mien.bench.report_page import Best, Cell, PictureRow, ReportPage
+from mien.bench.report_page import Best, Cell, Number, PictureRow, ReportPage
 from mien.decoder.output import VideoSink
 
-PLOTTED: Final = ("akd", "mouth", "blendshapes", "jaw_corr", "face_ssim", "ssim", "gmsd", "face_edge")
-TICKS_KBPS: Final = (5, 10, 20, 50, 100)
+PLOTTED: Final = (
+    "akd", "mouth", "blendshapes", "pose_deg", "jaw_corr", "blink_corr", "gaze", "face_edge", "face_ssim", "bare_ssim",
+    "bare_gmsd", "bare_ssimulacra2",
+)  # fmt: skip
+RATES: Final = ("wire_kbps", "audio_wire_kbps")
+ACROSS: Final = 4  # plots in a row
+FILMS_ACROSS: Final = 4
+TICKS_KBPS: Final = (2, 5, 10, 20, 50, 100)
 STRIP_PX: Final = {256: 200, 512: 300}
 
 
@@ -42,16 +52,22 @@ def write_report(rows: Sequence[Row], out: Path) -> Path:
     for size in sorted({row.variant.size_px for row in rows}):
         some = [row for row in rows if row.variant.size_px == size]
         page.heading(f"{size} x {size}")
-        add_medians(page, some)
+        add_tiers(page, some)
+        add_medians(page, some, "realtime", "Medians over clips; video in real time")
+        if any(row.variant.mode == "best" for row in some):
+            add_medians(page, some, "best", "Medians over clips; video at its best effort, which no call has")
         page.figure(
-            plots(some), "Medians over clips. Full: real-time; dashed: best effort; alone: as W's wire rate"
+            plots(some),
+            "Medians over clips. Our tiers: full, on the data channel; hollow, in the packets of a voice. Video: full, in "
+            "real time; dashed, best effort; alone, as much of the wire as ours",
         )
         add_parity(page, some)
         add_bd_rates(page, some)
+        add_clips(page, some)
     page.heading("Side by side")
     page.text(
-        "The original, the avatar, video that gets no more of the wire than the avatar (at about 5 frames per "
-        "second: at the source's rate headers alone would take more), and every codec at its lowest rate."
+        "The original, our tiers, video that gets no more of the wire than ours (at few frames a second: at the "
+        "source's rate headers alone would take more), and every codec at its lowest rate."
     )
     for clip in sorted({row.clip for row in rows}):
         add_side_by_side(page, [row for row in rows if row.clip == clip], out)
@@ -65,35 +81,118 @@ def introduce(page: ReportPage, rows: Sequence[Row]) -> None:
     page.text(
         f"{len({row.clip for row in rows})} clips: the first 60 % of each is enrolled, the rest coded, drawn (or, for "
         "video, coded and decoded) and compared with the original. Tracking, metrics and rates are of that part.",
-        "Wire kbps count every byte of one direction: a data-channel message of the avatar (W) has 93 bytes of "
-        "headers over IPv4, an RTP packet of video 50 and its payload descriptor. Left out on both sides: "
-        f"acknowledgements, STUN, RTCP. Before, once, an avatar was sent: {avatar_size(rows)}.",
-        "Real-time: no lookahead, one key frame, a buffer of two seconds. Best effort: slow presets and lookahead.",
+        "Tiers: W moves the avatar's pictures by the coefficients alone; W+scene has the scene layer, a tiny video of what "
+        "is not the face, painted without weights; S has the same layer, painted by the generator.",
+        "Wire kbps count every byte of one direction: a data-channel message of the avatar has 93 bytes of headers "
+        "over IPv4, an RTP packet of video 50 and its payload descriptor; audio kbps are what the avatar adds to the "
+        "packets of a voice. Left out on both sides: acknowledgements, STUN, RTCP. Before, once, an avatar was sent: "
+        f"{avatar_size(rows)}.",
+        "Every picture of ours has its badge, and what the badge covers counts as missing. \u201cNo badge\u201d is the same "
+        "picture before it, which nobody is shown: that is what compares with video, which has none here.",
+        "Real time: no lookahead, one key frame, a buffer of two seconds. Best effort: slow presets and lookahead.",
         f"Sampling: {rows[0].sampling}. Made with "
         + ", ".join(f"{name} {value}" for name, value in provenance().items())
         + ".",
     )
-    used = [name for name in METRICS if any(name in row.figures for row in rows)]
+    used = [name for name in METRICS if any(row.figure(name) is not None for row in rows)]
     page.table(
-        ["figure", "is"], [[name, METRICS[name]] for name in used], "What the figures are", folded=True
+        ["figure", "is"],
+        [[head_of(name), METRICS[name]] for name in used],
+        "What the figures are",
+        folded=True,
     )
 
 
-def add_medians(page: ReportPage, rows: Sequence[Row]) -> None:
-    """Add the medians over clips, the best of each column marked."""
-    names = [n for n in METRICS if any(n in row.figures for row in rows)]
-    groups = [(variant, len(some), medians(some)) for variant, some in by_variant(rows).items()]
+def add_tiers(page: ReportPage, rows: Sequence[Row]) -> None:
+    """Add our tiers beside each other: a column each, on how many clips it beats the one below, and what is asked."""
+    groups = {variant: medians(some) for variant, some in by_variant(rows).items() if variant.is_ours}
+    if not groups:
+        return
+    wins = {
+        (above, step.metric): f"{step.better}/{step.clips}"
+        for below, above in pairs_of_tiers(groups)
+        for step in steps(rows, below, above)
+    }
+    names = [n for n in (*RATES, *METRICS) if any(n in found for found in groups.values())]
+    lines: list[list[Cell]] = []
+    for name in names:
+        line: list[Cell] = [head_of(name)]
+        for variant, found in groups.items():
+            beside = wins.get((variant, name), "")
+            line.append(Number(found[name], digits(name), beside) if name in found else None)
+        lines.append([*line, asked(groups, name)])
+    heads = ["figure", *(title_of(variant) for variant in groups), "asked for"]
+    page.table(
+        heads,
+        lines,
+        "Our tiers, medians over clips; small: on how many clips a tier is better than the one below it",
+    )
+
+
+def asked(groups: Mapping[Variant, dict[str, float]], name: str) -> str:
+    """Say what is asked of a figure, of which tier, and which variants do not do it."""
+    said = []
+    for tier in TIERS:
+        some = [(v, aim) for v in groups if v.coder == tier for aim in aims_of(v) if aim.metric == name]
+        if some:
+            missed = [v for v, aim in some if not aim.met(groups[v].get(name, float("nan")))]
+            verdict = "met" if not missed else "missed" if len(missed) == len(some) else "missed by some"
+            said.append(f"{tier} {some[0][1].text}: {verdict}")
+    return "; ".join(said)
+
+
+def add_medians(page: ReportPage, rows: Sequence[Row], mode: str, caption: str) -> None:
+    """Add the medians over clips of ours and of video in one mode, the best of each column marked."""
+    modes = (mode, EQUAL) if mode == "realtime" else (mode,)
+    some = [row for row in rows if row.variant.is_ours or row.variant.mode in modes]
+    names = [n for n in METRICS if any(row.figure(n) is not None for row in some)]
+    groups = [(variant, each, medians(each)) for variant, each in by_variant(some).items()]
     best = {name: best_of([found.get(name) for _, _, found in groups], name) for name in names}
     lines: list[list[Cell]] = []
-    for at, (variant, count, found) in enumerate(groups):
-        line: list[Cell] = [Best(title_of(variant)) if variant.is_ours else title_of(variant), count]
-        line.append(round(found["wire_kbps"], 1))
+    for at, (variant, each, found) in enumerate(groups):
+        line: list[Cell] = [Best(title_of(variant)) if variant.is_ours else title_of(variant), len(each)]
+        line += [Number(found[name], digits(name)) if name in found else None for name in RATES]
         for name in names:
-            value = found.get(name)
-            line.append(Best(value) if value is not None and best[name] == at else value)
+            cell = Number(found[name], digits(name)) if name in found else None
+            line.append(Best(cell) if cell is not None and best[name] == at else cell)
         lines.append(line)
-    heads = ["pictures", "clips", "wire kbps", *(n.replace("_", " ") for n in names)]
-    page.table(heads, lines, "Medians over clips", decimals=3)
+    heads = ["pictures", "clips", *map(head_of, RATES), *map(head_of, names)]
+    rules = [at for at, (variant, _, _) in enumerate(groups) if at and _begins(groups[at - 1][0], variant)]
+    page.table(heads, lines, caption, sections=rules)
+
+
+def _begins(before: Variant, variant: Variant) -> bool:
+    """Return whether video begins after our tiers, or another codec after one."""
+    return not variant.is_ours and before.coder != variant.coder
+
+
+def add_clips(page: ReportPage, rows: Sequence[Row]) -> None:
+    """Add our figures of each clip."""
+    ours = [row for row in rows if row.variant.is_ours]
+    names = [n for n in METRICS if any(n in row.figures for row in ours)]
+    lines: list[list[Cell]] = [
+        [
+            f"{row.clip.split('_')[0]} {title_of(row.variant)}",
+            Number(row.wire_kbps, 1),
+            *(Number(v, digits(n)) if (v := row.figure(n)) is not None else None for n in names),
+        ]
+        for row in sorted(ours, key=lambda row: (row.clip, TIERS.index(row.variant.coder), row.variant))
+    ]
+    if lines:
+        heads = ["clip", "wire kbps", *map(head_of, names)]
+        page.table(heads, lines, "Our figures, clip by clip", folded=True)
+
+
+def head_of(name: str) -> str:
+    """Return a figure's name for a reader."""
+    if name.startswith(BARE):
+        return f"{name.removeprefix(BARE)}, no badge"
+    return {"audio_wire_kbps": "audio kbps"}.get(name, name.replace("_", " "))
+
+
+def digits(name: str) -> int:
+    """Return how many decimals a figure has."""
+    return DECIMALS.get(name, 2)
 
 
 def add_parity(page: ReportPage, rows: Sequence[Row]) -> None:
@@ -107,24 +206,25 @@ def add_parity(page: ReportPage, rows: Sequence[Row]) -> None:
         ]
         if lines:
             page.table(
-                ["wire kbps of", *(n.replace("_", " ") for n in PARITY_METRICS)],
+                ["wire kbps of", *map(head_of, PARITY_METRICS)],
                 lines,
                 f"Parity: what video needs to score as {title_of(ours)} (median over clips; > 93: it never does, "
                 "up to 93 kbps; < 20: its lowest rate is better already)",
+                folded=ours.coder != OURS_GENERATED,
             )
 
 
 def add_bd_rates(page: ReportPage, rows: Sequence[Row]) -> None:
     """Add the mean rate differences."""
-    found = {name: bd_rates(rows, name) for name in PARITY_METRICS}
+    found = {name: bd_rates(rows, name) for name in BD_METRICS}
     coders = sorted({c for each in found.values() for c in each if c[2] != EQUAL})
     lines: list[list[Cell]] = [
-        [coder_title(c), *("" if (v := found[n].get(c)) is None else f"{v:+.0f} %" for n in PARITY_METRICS)]
+        [coder_title(c), *("" if (v := found[n].get(c)) is None else f"{v:+.0f} %" for n in BD_METRICS)]
         for c in coders
     ]
     if lines:
         page.table(
-            ["BD-rate of", *(n.replace("_", " ") for n in PARITY_METRICS)],
+            ["BD-rate of", *map(head_of, BD_METRICS)],
             lines,
             f"Wire rate against {ANCHOR} of the same mode for the same score, mean over the scores that both reach "
             "(empty: none; the avatar's needs several --quality)",
@@ -135,11 +235,16 @@ def add_bd_rates(page: ReportPage, rows: Sequence[Row]) -> None:
 def title_of(variant: Variant) -> str:
     """Return what a reader calls a variant."""
     if variant.is_ours:
-        scene = f", scene {variant.target_kbps:g} kbps" if variant.target_kbps else ""
-        return f"{variant.coder}, quality {variant.mode}{scene}"
+        scene = f" {variant.target_kbps:g} kbps" if variant.target_kbps else ""
+        return f"{variant.coder}{scene}" + (f", quality {variant.mode}" if variant.mode != "normal" else "")
     if variant.mode == EQUAL:
-        return f"{variant.coder}, wire as W"
+        return f"{variant.coder}, wire as {equal_to(variant)}"
     return f"{variant.coder} {variant.mode} {variant.target_kbps:g}"
+
+
+def equal_to(variant: Variant) -> str:
+    """Return whose rate a rival of mode "equal" has."""
+    return OURS_GENERATED if variant.target_kbps else OURS
 
 
 def coder_title(coder: Coder) -> str:
@@ -158,35 +263,42 @@ def avatar_size(rows: Sequence[Row]) -> str:
 
 def plots(rows: Sequence[Row]) -> bytes:
     """Draw the rate-quality plots."""
-    names = [n for n in PLOTTED if any(n in row.figures for row in rows)]
-    figure, axes = pyplot().subplots(2, (len(names) + 1) // 2, figsize=(15, 7), squeeze=False)
+    names = [n for n in PLOTTED if any(row.figure(n) is not None for row in rows)]
+    height = -(-len(names) // ACROSS)
+    figure, axes = pyplot().subplots(height, ACROSS, figsize=(15, 3.4 * height + 0.6), squeeze=False)
     groups = [(variant, medians(some)) for variant, some in by_variant(rows).items()]
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
     for axis, name in zip(axes.flat, names, strict=False):
         plot(axis, groups, name)
-    axes.flat[0].legend(fontsize=9)
-    figure.tight_layout()
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False, fontsize=10)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / (3.4 * height + 0.6)))
     return png(figure)
 
 
 def plot(axis: Any, groups: Sequence[tuple[Variant, dict[str, float]]], metric: str) -> None:
-    """Draw one metric: a curve for each coder and mode."""
+    """Draw one metric: a curve for each coder and mode, arrows up where more is better."""
     lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for variant, found in groups:
         if metric in found:
             key = variant.coder, "" if variant.is_ours else variant.mode
             lines.setdefault(key, []).append((found["wire_kbps"], found[metric]))
+            if variant.is_ours and "audio_wire_kbps" in found:
+                colour = COLOURS[f"tier {variant.coder}"]
+                at = found["audio_wire_kbps"], found[metric]
+                axis.plot(*at, "*", markersize=13, color=colour, markerfacecolor="none", zorder=3)
     for (coder, mode), points in lines.items():
         x, y = zip(*sorted(points), strict=True)
         ours = not mode
         axis.plot(
             x, y, {"": "-", "realtime": "-", "best": "--", EQUAL: ""}[mode],
             marker="*" if ours else MARKERS.get(coder, "o"), markersize=13 if ours else 4,
-            color=COLOURS["mien"] if ours else COLOURS.get(coder, "0.4"), zorder=3 if ours else 2,
-            label=(f"mien, tier {coder}" if ours else coder) if mode in ("", "realtime") else None,
+            color=COLOURS[f"tier {coder}"] if ours else COLOURS.get(coder, "0.4"), zorder=3 if ours else 2,
+            label=(f"mien {coder}" if ours else coder) if mode in ("", "realtime") else None,
         )  # fmt: skip
-    axis.set(xlabel="wire kbps", title=metric.replace("_", " "), xscale="log")
+    better = {1: " \u2191", -1: " \u2193", 0: ""}[direction(metric)]
+    axis.set(xlabel="wire kbps", title=head_of(metric) + better, xscale="log")
     axis.set_xticks(TICKS_KBPS, [str(t) for t in TICKS_KBPS])
     axis.minorticks_off()
 
@@ -216,9 +328,10 @@ def add_side_by_side(page: ReportPage, rows: Sequence[Row], out: Path) -> None:
 
 
 def chosen_rows(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of a clip whose pictures are shown: ours, video at our rate, and each rival at its lowest."""
-    ours = [row for row in rows if row.variant.is_ours and row.variant.mode == "normal"]
-    equal = [row for row in rows if row.variant.mode == EQUAL]
+    """Return the rows of a clip whose pictures are shown: ours, video at our rates, and each rival at its lowest."""
+    grouped = [row for some in by_variant(rows).values() for row in some]
+    ours = [row for row in grouped if row.variant.is_ours and row.variant.mode == "normal"]
+    equal = [row for row in grouped if row.variant.mode == EQUAL]
     rest: dict[str, Row] = {}
     for row in sorted(rows, key=lambda r: r.wire_kbps):
         if row.variant.mode == "realtime":
@@ -234,18 +347,29 @@ def caption(row: Row) -> str:
 
 
 def joint_film(out: Path, clip: str, size: int, shown: Sequence[Row]) -> Path | None:
-    """Write the original, ours and video at our rate beside each other as one MP4; return where."""
-    ours = [row for row in shown if row.variant.is_ours][:1]
-    rows = ours + [row for row in shown if row.variant.mode == EQUAL][:1]
-    paths = [film_path(out, clip, name) for name in (f"{size}-{ORIGINAL}", *(r.variant.text for r in rows))]
-    if len(rows) < 1 or not all(path.exists() for path in paths):
+    """Write the original and ours above each other with video at the same rates as one MP4; return where."""
+    ours = [row for row in shown if row.variant.is_ours]
+    equal = [row for row in shown if row.variant.mode == EQUAL]
+    with_film = [r for r in ours + equal if film_path(out, clip, r.variant.text).exists()]
+    original = film_path(out, clip, f"{size}-{ORIGINAL}")
+    if not with_film or not original.exists():
         return None
+    paths = [original, *(film_path(out, clip, row.variant.text) for row in with_film)]
+    titles = ["original", *map(caption, with_film)]
+    across = min(len(paths), FILMS_ACROSS)
+    bands = [slice(at, at + across) for at in range(0, len(paths), across)]
     target = out / "pictures" / clip / f"{size}-side-by-side.mp4"
-    canvas = SideBySide(["original", *map(caption, rows)], picture_width=size, picture_height=size)
     films = [read_film(path) for path in paths]
-    with VideoSink(target, width=canvas.width, height=canvas.height, rate=films[0][0]) as sink:
+    canvases = [
+        SideBySide((titles[b] + [""] * across)[:across], picture_width=size, picture_height=size)
+        for b in bands
+    ]
+    width, height = canvases[0].width, sum(canvas.height for canvas in canvases)
+    with VideoSink(target, width=width, height=height, rate=films[0][0]) as sink:
         for pictures in zip(*(frames for _, frames in films), strict=False):
-            sink.write(canvas.compose(pictures, ""))
+            padded = [(*pictures[b], *([None] * across))[:across] for b in bands]
+            rows = [canvas.compose(some, "") for canvas, some in zip(canvases, padded, strict=True)]
+            sink.write(np.concatenate(rows))
     return target
 
 

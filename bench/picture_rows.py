@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,10 +16,14 @@ import mien.protocol
 from mien.bench.provenance import provenance
 
 OURS: Final = "W"
-OURS_WITH_SCENE: Final = "S"
+OURS_WITH_SCENE: Final = "W+scene"  # painted without weights
+OURS_GENERATED: Final = "S"
+TIERS: Final = (OURS, OURS_WITH_SCENE, OURS_GENERATED)  # each stands on the one before it
 # What our pictures are made of: code, shaders, weights and tables.
 _SOURCES: Final = (mien.protocol, mien.models, mien.encoder, mien.decoder)
-_SUFFIXES: Final = (".py", ".glsl", ".npz", ".bin")
+_SUFFIXES: Final = (".py", ".glsl", ".npz", ".bin", ".onnx")
+EQUAL: Final = "equal"  # the mode of a rival that gets no more of the wire than we do
+BARE: Final = "bare_"  # before the name of a figure that was taken before the badge was drawn
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,7 +32,7 @@ class Variant:
 
     `coder` is a tier of ours or a rival's family; `mode` a quality of ours, "realtime", "best" or "equal"
     (as much of the wire as ours takes); `target_kbps` the payload that a rival, or our scene layer, is asked for, 0
-    where nobody asks.
+    where nobody asks. With "equal" it is that of the scene layer whose stream has the same rate, 0: W's.
     """
 
     size_px: int
@@ -39,7 +43,12 @@ class Variant:
     @property
     def is_ours(self) -> bool:
         """Whether an avatar was drawn, not a video decoded."""
-        return self.coder in (OURS, OURS_WITH_SCENE)
+        return self.coder in TIERS
+
+    @property
+    def depends_on_ours(self) -> bool:
+        """Whether other code of ours can give another row."""
+        return self.is_ours or self.mode == EQUAL
 
     @property
     def text(self) -> str:
@@ -60,6 +69,12 @@ class Row:
     figures: dict[str, float]
     extra: dict[str, Any]
     code: str = ""
+
+    def figure(self, name: str) -> float | None:
+        """Return a figure, None where it was not taken. Video has no badge: it is the same before and after."""
+        if name not in self.figures and not self.variant.is_ours:
+            name = name.removeprefix(BARE)
+        return self.figures.get(name)
 
     def to_json(self) -> str:
         """Return the line."""
@@ -106,7 +121,7 @@ class Row:
 
 
 def read_rows(path: Path, sampling: str) -> dict[tuple[str, Variant], Row]:
-    """Return the rows that still hold: of this sampling, and, for our own pictures, of the present code."""
+    """Return the rows that still hold: of this sampling, and, where they depend on ours, of the present code."""
     if not path.exists():
         return {}
     present = code_digest()
@@ -116,7 +131,7 @@ def read_rows(path: Path, sampling: str) -> dict[tuple[str, Variant], Row]:
             row = Row.from_json(line)
         except ValueError:
             continue  # a run that was stopped while it wrote
-        if row.sampling == sampling and (not row.variant.is_ours or row.code == present):
+        if row.sampling == sampling and (not row.variant.depends_on_ours or row.code == present):
             out[row.clip, row.variant] = row
     return out
 
@@ -165,15 +180,17 @@ def variants_of(
     qualities: Iterable[str],
     rivals: Iterable[str],
     mode_rates: dict[str, list[float]],
-    scene_kbps: float = 0,
+    *,
+    tiers: Iterable[str] = (OURS,),
+    scenes_kbps: Sequence[float] = (),
 ) -> list[Variant]:
-    """Return all variants: ours at each size and quality, also with a scene, each rival at each size, mode and rate."""
-    qualities, rivals = list(qualities), list(rivals)
+    """Return all variants: ours of each tier, size, quality and scene rate, each rival at each size, mode and rate."""
+    qualities, rivals, tiers = list(qualities), list(rivals), list(tiers)
     out = []
     for size in sizes_px:
-        out += [Variant(size, OURS, quality) for quality in qualities]
-        if scene_kbps:
-            out += [Variant(size, OURS_WITH_SCENE, quality, scene_kbps) for quality in qualities]
+        for tier in tiers:
+            scenes = [0.0] if tier == OURS else scenes_kbps
+            out += [Variant(size, tier, quality, kbps) for quality in qualities for kbps in scenes]
         for mode, rates in mode_rates.items():
             out += [Variant(size, rival, mode, rate) for rival in rivals for rate in rates]
     return out

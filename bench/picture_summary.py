@@ -3,12 +3,14 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from rich.table import Table
 
 from mien.bench.picture_parity import Parity, bd_rate, goodness, median_or_none, median_parity, parity
-from mien.bench.picture_rows import Row, Variant
+from mien.bench.picture_rows import BARE, TIERS, Row, Variant
+from mien.bench.picture_tiers import pairs_of_tiers, steps
 
 ANCHOR: Final = "SVT-AV1"  # what BD-rates are relative to
 # In the order of the report: name, what it says.
@@ -25,32 +27,47 @@ METRICS: Final = {
     "edge": "gradient energy, 1: as sharp",
     "face_edge": "the same in the face",
     "ssim": "structure",
+    "bare_ssim": "structure, before the badge",
     "face_ssim": "structure in the face",
     "msssim": "structure at five scales",
+    "bare_msssim": "the same before the badge",
     "gmsd": "gradient similarity deviation",
+    "bare_gmsd": "the same before the badge",
     "ssimulacra2": "SSIMULACRA2",
+    "bare_ssimulacra2": "the same before the badge",
     "psnr": "dB",
+    "bare_psnr": "dB, before the badge",
     "face_psnr": "dB in the face",
     "flicker": "restlessness beyond the original's",
     "identity": "1 - identity distance",
+    "bare_edge": "gradient energy before the badge",
     "lpips": "LPIPS",
     "dists": "DISTS",
 }
 # Metrics where a codec's curve against its rate is worth a parity rate and a plot.
 PARITY_METRICS: Final = (
     "akd", "mouth", "eyes", "blendshapes", "pose_deg", "gaze", "jaw_corr", "blink_corr", "face_edge", "face_ssim",
-    "ssim", "msssim", "gmsd", "ssimulacra2", "psnr",
+    "ssim", "bare_ssim", "msssim", "gmsd", "bare_gmsd", "ssimulacra2", "bare_ssimulacra2", "psnr",
 )  # fmt: skip
+BD_METRICS: Final = tuple(name for name in PARITY_METRICS if not name.startswith(BARE))
 
 # On a terminal, and with how many digits.
 IN_TABLE: Final = {
-    "wire_kbps": ".1f", "found": ".3f", "akd": ".2f", "mouth": ".2f", "eyes": ".2f", "blendshapes": ".3f",
+    "wire_kbps": ".1f", "audio_wire_kbps": ".1f", "found": ".3f", "akd": ".2f", "mouth": ".2f", "eyes": ".2f", "blendshapes": ".3f",
     "pose_deg": ".2f", "gaze": ".1f", "jaw_corr": ".2f", "blink_corr": ".2f", "edge": ".2f", "face_edge": ".2f",
-    "ssim": ".3f", "face_ssim": ".3f", "gmsd": ".3f", "ssimulacra2": ".0f", "flicker": ".2f",
+    "ssim": ".3f", "bare_ssim": ".3f", "face_ssim": ".3f", "gmsd": ".3f", "bare_gmsd": ".3f", "ssimulacra2": ".0f", "flicker": ".2f",
+}  # fmt: skip
+
+# On a page, where it is not two of them.
+DECIMALS: Final = {
+    "wire_kbps": 1, "audio_wire_kbps": 1, "found": 3, "blendshapes": 4, "ssim": 3, "bare_ssim": 3, "face_ssim": 3,
+    "msssim": 3, "bare_msssim": 3, "gmsd": 3, "bare_gmsd": 3, "ssimulacra2": 0, "bare_ssimulacra2": 0, "psnr": 1,
+    "bare_psnr": 1, "face_psnr": 1, "gaze": 1, "lpips": 3, "dists": 3, "jaw_corr": 3, "blink_corr": 3, "edge": 3,
+    "bare_edge": 3, "face_edge": 3,
 }  # fmt: skip
 
 SHORT: Final = {
-    "wire_kbps": "kbps", "blendshapes": "bs", "pose_deg": "pose", "jaw_corr": "jaw", "blink_corr": "blink",
+    "wire_kbps": "kbps", "audio_wire_kbps": "audio", "bare_ssim": "ssim*", "bare_gmsd": "gmsd*", "blendshapes": "bs", "pose_deg": "pose", "jaw_corr": "jaw", "blink_corr": "blink",
     "face_edge": "f.edge", "face_ssim": "f.ssim", "ssimulacra2": "ssim2",
 }  # fmt: skip
 
@@ -59,11 +76,11 @@ Coder = tuple[int, str, str]  # size, coder, mode
 
 
 def by_variant(rows: Iterable[Row]) -> dict[Variant, list[Row]]:
-    """Group rows by variant, in the variants' order."""
+    """Group rows by variant: of each size our tiers first, then video."""
     out: dict[Variant, list[Row]] = defaultdict(list)
     for row in rows:
         out[row.variant].append(row)
-    return dict(sorted(out.items()))
+    return {variant: out[variant] for variant in sorted(out, key=_place)}
 
 
 def medians(rows: Sequence[Row]) -> dict[str, float]:
@@ -72,30 +89,36 @@ def medians(rows: Sequence[Row]) -> dict[str, float]:
         "payload_kbps": statistics.median(row.payload_kbps for row in rows),
         "wire_kbps": statistics.median(row.wire_kbps for row in rows),
     }
+    if audio := [row.extra["audio_wire_kbps"] for row in rows if "audio_wire_kbps" in row.extra]:
+        out["audio_wire_kbps"] = statistics.median(audio)
     for name in METRICS:
-        values = [row.figures[name] for row in rows if name in row.figures]
-        if values:
+        if values := figures_of(rows, name):
             out[name] = statistics.median(values)
     frames = sum(row.frames for row in rows)
     out["found"] = sum(row.frames * row.figures.get("found", 0.0) for row in rows) / max(frames, 1)
     return {name: round(value, 4) for name, value in out.items()}
 
 
+def figures_of(rows: Iterable[Row], name: str) -> list[float]:
+    """Return a figure of those rows that have it."""
+    return [value for row in rows if (value := row.figure(name)) is not None]
+
+
 def curves(rows: Iterable[Row], metric: str) -> dict[Coder, dict[str, Curve]]:
     """Return each coder's points of each clip, over wire kbps."""
     out: dict[Coder, dict[str, Curve]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if metric in row.figures:
+        if (value := row.figure(metric)) is not None:
             v = row.variant
-            out[v.size_px, v.coder, v.mode if not v.is_ours else ""][row.clip].append(
-                (row.wire_kbps, row.figures[metric])
-            )
+            mode = v.mode if not v.is_ours else ""
+            out[v.size_px, v.coder, mode][row.clip].append((row.wire_kbps, value))
     return out
 
 
 def parities(rows: Sequence[Row], metric: str, ours: Variant) -> dict[Coder, Parity | None]:
     """Return for each rival at `ours`' size the median over clips of what it needs to score as ours does."""
-    found = {row.clip: row.figures[metric] for row in rows if row.variant == ours and metric in row.figures}
+    mine = [row for row in rows if row.variant == ours]
+    found = {row.clip: value for row in mine if (value := row.figure(metric)) is not None}
     out = {}
     for coder, clips in curves([r for r in rows if not r.variant.is_ours], metric).items():
         if coder[0] == ours.size_px:
@@ -128,9 +151,14 @@ def summary_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
             for (size, coder, mode), found in parities(rows, metric, variant).items():
                 out.append({
                     "kind": "parity", "size_px": size, "metric": metric, "tier": variant.coder, "ours": variant.mode, "coder": coder,
-                    "mode": mode, "wire_kbps": found and round(found.kbps, 2), "side": found and found.side,
+                    "mode": mode, "scene_kbps": variant.target_kbps, "wire_kbps": found and round(found.kbps, 2), "side": found and found.side,
                 })  # fmt: skip
-    for metric in PARITY_METRICS:
+    for below, above in pairs_of_tiers(grouped):
+        for step in steps(rows, below, above):
+            out.append({
+                "kind": "tiers", "size_px": above.size_px, "below": below.text, "above": above.text, **asdict(step),
+            })  # fmt: skip
+    for metric in BD_METRICS:
         for (size, coder, mode), rate in bd_rates(rows, metric).items():
             out.append({
                 "kind": "bd_rate", "size_px": size, "metric": metric, "coder": coder, "mode": mode,
@@ -147,7 +175,10 @@ def best_of(values: Sequence[float | None], metric: str) -> int | None:
 
 def table_of(rows: Sequence[Row]) -> Table:
     """Return the medians for a person; the page and the JSON lines have more of them."""
-    table = Table(title="Pictures against the originals (last 40 % of each clip): medians over clips")
+    table = Table(
+        title="Pictures against the originals (last 40 % of each clip): medians over clips; audio: kbps in voice packets; "
+        "*: before the badge"
+    )
     table.add_column("pictures", no_wrap=True)
     table.add_column("clips", justify="right")
     for name in IN_TABLE:
@@ -162,6 +193,10 @@ def table_of(rows: Sequence[Row]) -> Table:
         rate = f" {variant.target_kbps:g}" if variant.target_kbps else ""
         table.add_row(f"{size} {variant.coder} {variant.mode}{rate}", str(len(some)), *cells)
     return table
+
+
+def _place(variant: Variant) -> tuple[int, int, Variant]:
+    return variant.size_px, TIERS.index(variant.coder) if variant.is_ours else len(TIERS), variant
 
 
 def _named(variant: Variant) -> dict[str, Any]:

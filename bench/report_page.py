@@ -39,13 +39,22 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """A number with digits of its own, and what is said beside it, small."""
+
+    value: float
+    decimals: int
+    beside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Best:
     """A cell to be seen first: the best of its column."""
 
-    value: "str | float"
+    value: "str | float | Number"
 
 
-Cell = str | int | float | Code | Best | None
+Cell = str | int | float | Code | Number | Best | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +185,7 @@ class ReportPage:
 
 
 def _is_number(cell: Cell) -> bool:
-    return isinstance(cell.value if isinstance(cell, Best) else cell, int | float)
+    return isinstance(cell.value if isinstance(cell, Best) else cell, int | float | Number)
 
 
 def _right(numeric: bool) -> str:
@@ -191,6 +200,9 @@ def _cell(cell: Cell, decimals: int) -> str:
     if isinstance(cell, Code):
         code = f"<code>{escape(cell.text)}</code>"
         return f"<details><summary>{escape(cell.label)}</summary>{code}</details>" if cell.label else code
+    if isinstance(cell, Number):
+        beside = f" <small>{escape(cell.beside)}</small>" if cell.beside else ""
+        return _cell(float(cell.value), cell.decimals) + beside
     if isinstance(cell, float):
         return "" if np.isnan(cell) else f"{cell:.{decimals}f}"
     return escape(str(cell))
@@ -228,6 +240,8 @@ th, td { padding: 4px 10px; text-align: left; vertical-align: top; border-bottom
 thead th { border-bottom: 2px solid var(--ink); vertical-align: bottom; }
 tr.rule td { border-top: 2px solid var(--line); } .n { text-align: right; white-space: nowrap; }
 tbody tr:hover { background: var(--soft); }
+.wide > table:not(.strip) tr > :first-child { position: sticky; left: 0; background: var(--paper); }
+tbody tr:hover > :first-child { background: var(--soft) !important; }
 .strip th, .strip td { border: 0; padding: 3px 4px; text-align: center; }
 .strip th { text-align: left; vertical-align: middle; font-weight: 600; max-width: 130px; }
 .strip img { display: inline-block; border-radius: 3px; }

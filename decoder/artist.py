@@ -49,12 +49,19 @@ class Artist:
 
     def draw(self, due: Due) -> NDArray[np.uint8]:
         """Return RGB uint8 [height, width, 3]."""
+        return self.finish(self.paint(due), due)
+
+    def finish(self, painted: NDArray[np.uint8], due: Due) -> NDArray[np.uint8]:
+        """Return what `paint` gave as a viewer may see it, with the badge."""
+        return self._compositor.compose({Layer.AVATAR: painted}, now_us=due.time_us)
+
+    def paint(self, due: Due) -> NDArray[np.uint8]:
+        """Return the picture before the badge, to be measured and not to be shown."""
         stream = due.segment.stream
         renderer = self._renderer_for(Framing(float(stream.unit_px), stream.width, stream.height))
         scene = self._scene_for(due.segment, renderer)
         state_at = due.segment.track.state_at
-        rgb = scene.render(state_at, due.position) if scene else renderer.render(state_at(due.position))
-        return self._compositor.compose({Layer.AVATAR: rgb}, now_us=due.time_us)
+        return scene.render(state_at, due.position) if scene else renderer.render(state_at(due.position))
 
     def close(self) -> None:
         """Free the renderer."""

@@ -18,12 +18,15 @@ from mien.bench.picture_faults import Fault, read_faults, write_faults_page
 from mien.bench.picture_footage import FULL, QUICK, Footage, Part, count_frames, divide
 from mien.bench.picture_rows import Row, Variant, append_row, read_rows
 from mien.bench.picture_summary import medians, summary_rows, table_of
+from mien.bench.picture_tiers import aims_of, pairs_of_tiers, steps
 from mien.decoder.output import VideoSink
 from mien.encoder.capture import open_source
 from mien.protocol.errors import MienError
 from tests.picture_fixtures import smooth_picture
 
 OURS = Variant(256, "W", "normal")
+WITH_SCENE = Variant(256, "W+scene", "normal", 6.0)
+GENERATED = Variant(256, "S", "normal", 6.0)
 
 
 def options(folder: Path, *more: str) -> argparse.Namespace:
@@ -81,14 +84,36 @@ def test_quick_and_full_variants(clips: Path) -> None:
     assert quick[0] == OURS and Variant(512, "W", "normal") in quick
     assert len(set(quick)) == len(quick) < len(full) == len(set(full))
     assert {v.mode for v in full if not v.is_ours} == {"realtime", "best", "equal"}
-    assert [v.is_ours for v in picture.chosen_variants(options(clips, "--ours", "--sizes", "512"))] == [
-        True
-    ] * 2
     plain = picture.chosen_variants(options(clips, "--ours", "--sizes", "512", "--scene", "0"))
     assert [v.coder for v in plain] == ["W"]
 
 
-@pytest.mark.parametrize("wrong", [["--sizes", "300"], ["--sizes", "x"], ["--quality", "best"]])
+def test_every_tier_at_every_scene_rate(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "shipped_generator", lambda: object())
+    wanted = options(clips, "--ours", "--sizes", "512", "--scene", "6,5")
+    assert [(v.coder, v.target_kbps) for v in picture.chosen_variants(wanted)] == [
+        ("W", 0), ("W+scene", 5), ("W+scene", 6), ("S", 5), ("S", 6)
+    ]  # fmt: skip
+    monkeypatch.setattr(picture, "shipped_generator", lambda: None)  # as without ONNX Runtime
+    assert {v.coder for v in picture.chosen_variants(wanted)} == {"W", "W+scene"}
+    some = options(clips, "--ours", "--sizes", "512", "--tiers", "W+scene")
+    assert [v.text for v in picture.chosen_variants(some)] == ["512-W+scene-normal-6"]
+
+
+def test_video_gets_the_rates_of_w_and_of_the_scene(clips: Path) -> None:
+    equal = [v for v in picture.chosen_variants(options(clips, "--sizes", "256")) if v.mode == "equal"]
+    assert {(v.coder, v.target_kbps) for v in equal} == {
+        ("SVT-AV1", 0), ("SVT-AV1", 6), ("VP9", 0), ("VP9", 6)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--sizes", "300"], ["--sizes", "x"], ["--quality", "best"], ["--scene", "much"],
+        ["--tiers", "N"], ["--tiers", "S", "--scene", "0"],
+    ],
+)  # fmt: skip
 def test_wrong_options_are_named(clips: Path, wrong: list[str]) -> None:
     with pytest.raises(MienError, match=wrong[0]):
         list(picture.chosen_variants(options(clips, *wrong)))
@@ -96,7 +121,9 @@ def test_wrong_options_are_named(clips: Path, wrong: list[str]) -> None:
 
 def made_up(clip: str, variant: Variant, wire_kbps: float, akd: float, ssim: float) -> Row:
     figures = {"found": 1.0, "akd": akd, "ssim": ssim, "face_edge": 0.9}
-    extra = {"avatar_bytes": 90_000} if variant.is_ours else {"note": ""}
+    if variant.is_ours:
+        figures["bare_ssim"] = ssim + 0.02
+    extra = {"avatar_bytes": 90_000, "audio_wire_kbps": 1.5} if variant.is_ours else {"note": ""}
     return Row(clip, variant, QUICK.text, wire_kbps - 4, wire_kbps, 20, figures, extra)
 
 
@@ -104,6 +131,8 @@ def made_up_rows() -> list[Row]:
     rows = []
     for clip, worse in (("anna", 0.0), ("ben", 0.1)):
         rows.append(made_up(clip, OURS, 5.0, 1.0 + worse, 0.8))
+        rows.append(made_up(clip, WITH_SCENE, 13.0, 1.0, 0.84 + worse))
+        rows.append(made_up(clip, GENERATED, 13.0, 1.0, 0.9))
         for rate, akd, ssim in ((10.0, 4.0, 0.7), (20.0, 2.0, 0.85), (40.0, 0.5, 0.9)):
             variant = Variant(256, "SVT-AV1", "realtime", rate)
             rows.append(made_up(clip, variant, rate + 10, akd + worse, ssim))
@@ -152,7 +181,31 @@ def test_medians_and_summary() -> None:
         if line["kind"] == "bd_rate" and line["metric"] == "ssim" and line["coder"] == "VP9"
     )
     assert rate["percent"] == pytest.approx(100)  # twice the rate at every score
-    assert table_of(rows).row_count == 8
+    bare, whole = (
+        next(
+            line["wire_kbps"]
+            for line in lines
+            if (line["kind"], line.get("metric")) == ("parity", metric)
+            and (line["coder"], line["tier"]) == ("SVT-AV1", "W")
+        )
+        for metric in ("bare_ssim", "ssim")
+    )
+    assert bare > whole > 20  # video has no badge: our picture before it needs more bits to be matched
+    assert table_of(rows).row_count == 10
+
+
+def test_tiers_are_compared_clip_by_clip() -> None:
+    rows = made_up_rows()
+    pairs = pairs_of_tiers({row.variant for row in rows})
+    assert pairs == [(OURS, WITH_SCENE), (WITH_SCENE, GENERATED)]
+    found = {step.metric: step for step in steps(rows, WITH_SCENE, GENERATED)}
+    assert (found["ssim"].better, found["ssim"].clips) == (1, 2)
+    assert found["ssim"].gain == pytest.approx(0.01) and found["ssim"].above == 0.9
+    assert {step.metric: step.better for step in steps(rows, OURS, WITH_SCENE)}["akd"] == 1
+    met = {aim.metric: aim.met(medians([r for r in rows if r.variant == GENERATED])[aim.metric])
+           for aim in aims_of(GENERATED) if aim.metric in ("ssim", "akd", "wire_kbps", "audio_wire_kbps")}  # fmt: skip
+    assert met == {"ssim": True, "akd": True, "wire_kbps": True, "audio_wire_kbps": True}
+    assert not aims_of(GENERATED)[0].met(0.5) and not aims_of(Variant(256, "W", "low"))
 
 
 def test_the_page_shows_figures_and_pictures(tmp_path: Path) -> None:
@@ -160,7 +213,7 @@ def test_the_page_shows_figures_and_pictures(tmp_path: Path) -> None:
     from mien.bench.picture_report import write_report
 
     rows = made_up_rows()
-    for name in ("256-original", OURS.text, Variant(256, "SVT-AV1", "equal").text):
+    for name in ("256-original", OURS.text, GENERATED.text, Variant(256, "SVT-AV1", "equal").text):
         still = still_path(tmp_path, "anna", name, 7)
         still.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(smooth_picture(1, 64)).save(still)
@@ -169,9 +222,11 @@ def test_the_page_shows_figures_and_pictures(tmp_path: Path) -> None:
         )
     page = write_report(rows, tmp_path).read_text("utf-8")
     assert "wire as W" in page and "Parity" in page and "+100 %" in page
-    assert page.count("data:image/webp") == 3 and "data:video/mp4" in page
+    assert "ssim, no badge" in page and "1/2" in page and "S ≥ 0.86: met" in page
+    assert "best effort, which" not in page  # nobody coded any
+    assert page.count("data:image/webp") == 4 and "data:video/mp4" in page
     frame = next(iter(open_source(str(tmp_path / "pictures/anna/256-side-by-side.mp4")))).rgb
-    assert frame.shape[1] > 3 * 256 and np.ptp(frame) > 50
+    assert frame.shape[1] > 4 * 256 and np.ptp(frame) > 50
 
 
 def test_faults_are_listed_with_a_verdict(tmp_path: Path) -> None:

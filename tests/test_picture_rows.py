@@ -45,6 +45,7 @@ def test_our_pictures_by_other_code_do_not_count(tmp_path: Path, monkeypatch: py
     path = tmp_path / "rows.jsonl"
     append_row(path, row(OURS))
     append_row(path, row(RIVAL))
+    append_row(path, row(Variant(256, "VP9", "equal")))  # as much of the wire as ours took then
     monkeypatch.setattr(picture_rows, "code_digest", lambda: "changed")
     assert set(read_rows(path, "quick")) == {("a", RIVAL)}
 
@@ -53,6 +54,13 @@ def test_our_pictures_by_other_code_do_not_count(tmp_path: Path, monkeypatch: py
 def test_what_is_no_row(line: str) -> None:
     with pytest.raises(ValueError):
         Row.from_json(line)
+
+
+def test_video_has_no_badge_and_ours_is_not_guessed() -> None:
+    ours = Row("a", OURS, "", 1, 5, 20, {"ssim": 0.8, "bare_ssim": 0.82, "gmsd": 0.1}, {})
+    video = Row("a", RIVAL, "", 1, 5, 20, {"ssim": 0.7}, {})
+    assert (ours.figure("bare_ssim"), video.figure("bare_ssim")) == (0.82, 0.7)
+    assert ours.figure("bare_gmsd") is None and video.figure("bare_gmsd") is None
 
 
 def test_variants() -> None:
