@@ -1,7 +1,8 @@
 """Tier S: a small coded picture of the person moves and lights what the references show, and is painted where they fail.
 
-Hair, shoulders, hands, light and background are in no coefficient. Every tenth of a second a picture of 128 x 128
-pixels or so says where they are. Shown by itself it would be a smear, so what is drawn from the references stays, and
+Hair, shoulders, hands, light and background are in no coefficient. Seven or eight times a second a picture of 128 x
+128 pixels or so says where they are. Shown by itself it would be a smear, so what is drawn from the references stays,
+and
 
 1. is moved: dense optical flow (DIS: Kroeger et al., 2016) from what was drawn at the picture's tick towards the
    picture, outside the face's oval, because within it the face model knows better;
@@ -11,7 +12,7 @@ pixels or so says where they are. Shown by itself it would be a smear, so what i
 The generator, where there is one, then decides anew how far each of the three goes (`mien.models.generator_fields`).
 The three together are a `Correction`. It is measured at the picture's own tick, smoothed over time, and carried to
 any other instant by the mesh: each place of it sticks to the skin, hair or wall that it was measured on. Between
-two corrections both are carried and mixed, so nothing jumps ten times a second.
+two corrections both are carried and mixed, so nothing jumps with each picture.
 """
 
 import logging
@@ -165,6 +166,11 @@ class SceneLayer:
     def newest_tick(self) -> int | None:
         """The tick of the newest picture."""
         return self._corrections[-1].tick if self._corrections else None
+
+    @property
+    def newest(self) -> Correction | None:
+        """What the newest picture says."""
+        return self._corrections[-1] if self._corrections else None
 
     def add(self, picture: ScenePicture, drawn: NDArray[np.uint8], positions: NDArray[np.floating]) -> None:
         """Take a picture. `drawn` [h, w, 3] and the mesh's `positions` [v, 3] are what is drawn at its tick."""
