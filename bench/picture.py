@@ -171,7 +171,7 @@ def draw_faults(options: argparse.Namespace, console: Console) -> int:
 
     options.out.mkdir(parents=True, exist_ok=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        page = write_faults_page(options.clips, options.out, options.before, progress)
+        page = write_faults_page(options.clips, options.out, options.before, progress, options.only)
     console.print(f"faults: {page}")
     return 0
 

@@ -1,18 +1,18 @@
-"""The faults page: known faults of drawn faces on named clips, the original, before, and after.
+"""The faults page: known faults of drawn faces on named clips, the original, before, and after, in stills and films.
 
 `mien bench picture --faults --clips DIR --before CHECKOUT` draws it. What is looked at stands in
-`assets/picture_faults.json`: a fault, a part of a clip's name, frames after the clip's first 60 %, and what a person
-says who looked: gone, better or open.
+`assets/picture_faults.json`: a fault, a part of a clip's name, frames after the clip's first 60 %, from which to which
+of them a film goes, and what a person says who looked: gone, better or open.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -22,124 +22,206 @@ from rich.progress import Progress
 
 from mien.bench import draw_moments
 from mien.bench.clip_folder import find_clips
+from mien.bench.contact_sheet import SideBySide
 from mien.bench.picture_footage import ENROLMENT_SHARE, count_frames
 from mien.bench.picture_metrics import Picture
+from mien.bench.picture_report import read_film
 from mien.bench.picture_rows import code_digest
-from mien.bench.report_page import PictureRow, ReportPage
+from mien.bench.report_page import Best, PictureRow, ReportPage
+from mien.decoder.output import VideoSink
 from mien.encoder.capture import open_source
 from mien.protocol.errors import MienError
 
 FAULTS: Final = Path(__file__).with_name("assets") / "picture_faults.json"
 VERDICTS: Final = ("gone", "better", "open")
 SIZE_PX: Final = 512
-SHOWN_PX: Final = 360
-# Faults of pictures that this renderer does not make yet.
-NOT_HERE: Final = (
-    "Blocks of the scene layer in hair that moves fast, patches of it beside the head: tier W has no scene layer.",
-    "Softness of trained nets: tier W has no net.",
-    "Shimmer: the figure `flicker` of the report (below 0: calmer than the original).",
-)
+SHOWN_PX: Final = 300
+FILM_PX: Final = 360  # each picture of a film
 TIMEOUT_S: Final = 1800
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What to look at, and what was seen."""
+    """What to look at, in which frames and in a film from one frame to another, and what was seen."""
 
     fault: str
     clip: str
     at: tuple[int, ...]
+    film: tuple[int, int]
     verdict: str
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnBy:
+    """Where the pictures of one tier by one version lie."""
+
+    title: str
+    folder: Path
+
+    def still(self, number: int) -> Path:
+        """Return where a frame's picture lies."""
+        return self.folder / f"{number}.png"
+
+    def film(self, film: tuple[int, int]) -> Path:
+        """Return where a film lies."""
+        return self.folder / f"{film[0]}-{film[1]}.mp4"
 
 
 def read_faults(path: Path = FAULTS) -> list[Fault]:
     """Return the list. Raises `MienError` for a file that is none."""
     try:
         faults = [
-            Fault(f["fault"], f["clip"], tuple(map(int, f["at"])), f["verdict"], f["note"])
+            Fault(
+                fault=str(f["fault"]),
+                clip=str(f["clip"]),
+                at=tuple(map(int, f["at"])),
+                film=(int(f["film"][0]), int(f["film"][1])),
+                verdict=str(f["verdict"]),
+                note=str(f["note"]),
+            )
             for f in json.loads(path.read_text("utf-8"))
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise MienError(f"{path} holds no list of faults: {error}") from error
     for fault in faults:
-        if fault.verdict not in VERDICTS or not fault.at:
-            raise MienError(f"{path}: {fault.fault}: expected frames and one of {', '.join(VERDICTS)}")
+        if fault.verdict not in VERDICTS or not fault.at or not 0 <= fault.film[0] < fault.film[1]:
+            raise MienError(
+                f"{path}: {fault.fault}: expected frames, a film, and one of {', '.join(VERDICTS)}"
+            )
     return faults
 
 
-def write_faults_page(clips: Path, out: Path, before: Path | None, progress: Progress) -> Path:
-    """Draw what is not drawn yet and write `faults.html` into `out`; return the page."""
-    faults = read_faults()
-    frames: dict[str, set[int]] = defaultdict(set)
-    for fault in faults:
-        frames[fault.clip] |= set(fault.at)
-    drawn: dict[str, dict[str, dict[int, Picture]]] = {}
-    for name in progress.track(sorted(frames), description="clips"):
-        try:
-            clip = find_clips(clips, name)[0]
-        except MienError:
-            continue  # this folder has other clips
-        drawn[name] = draw_clip(clip, sorted(frames[name]), out / "faults", before)
+def write_faults_page(
+    clips: Path, out: Path, before: Path | None, progress: Progress, only: str = ""
+) -> Path:
+    """Draw what is not drawn yet and write `faults.html` into `out`; return the page.
+
+    `only`: clips whose name holds one of these, with commas between.
+    """
+    faults = [f for f in read_faults() if not only or any(text in f.clip for text in only.split(","))]
+    found = {clip: path for clip in sorted({f.clip for f in faults}) for path in _clip_of(clips, clip)}
+    drawn = {
+        clip: draw_clip(path, [f for f in faults if f.clip == clip], out / "faults", before)
+        for clip, path in progress.track(list(found.items()), description="clips")
+    }
     page = ReportPage("Faults", "known faults of drawn faces: the original, before and after")
-    page.table(["fault", "clip", "now", "note"], [[f.fault, f.clip, f.verdict, f.note] for f in faults])
-    page.points(NOT_HERE)
-    for fault in (f for f in faults if f.clip in drawn):
-        page.heading(f"{fault.fault}: {fault.verdict}")
-        page.strip(
-            list(strips_of(fault, drawn[fault.clip])), f"{fault.clip}. {fault.note}", width_px=SHOWN_PX
-        )
+    counts = ", ".join(f"{sum(f.verdict == v for f in faults)} {v}" for v in VERDICTS)
+    page.text(
+        f"{len(faults)} faults: {counts}. Each was looked at as a moving picture, too. W: the avatar's pictures moved by "
+        "the coefficients alone; S: with the scene layer and, in versions that have one, the generator. The first 60 % "
+        "of a clip is enrolled; frames are counted from there."
+    )
+    page.table(
+        ["fault", "clip", "now", "note"],
+        [[f.fault, f.clip, Best(f.verdict) if f.verdict == "open" else f.verdict, f.note] for f in faults],
+    )
+    for fault in progress.track([f for f in faults if f.clip in drawn], description="films"):
+        add_fault(page, fault, found[fault.clip], drawn[fault.clip], out / "faults")
     target = out / "faults.html"
     page.write(target)
     return target
 
 
-def strips_of(fault: Fault, drawn: dict[str, dict[int, Picture]]) -> Iterator[PictureRow]:
-    """Give a row of pictures for the original, before and after."""
-    for title, pictures in drawn.items():
-        row = [(f"frame {number}", pictures[number]) for number in fault.at if number in pictures]
-        yield PictureRow(title, row)
+def _clip_of(clips: Path, name: str) -> list[Path]:
+    """Return the clip, nothing where this folder has other ones."""
+    try:
+        return find_clips(clips, name)[:1]
+    except MienError:
+        return []
 
 
-def draw_clip(
-    clip: Path, numbers: Sequence[int], kept: Path, before: Path | None
-) -> dict[str, dict[int, Picture]]:
-    """Return a clip's pictures by row title; what was drawn by the same code before is read again."""
-    cut = int(ENROLMENT_SHARE * count_frames(clip) + 1e-9)
-    out = {"original": originals(clip, cut, numbers)}
-    numbers = sorted(out["original"])
-    if before is not None:
-        out["before"] = drawn_by(clip, cut, numbers, kept / "before" / clip.stem, before)
-    out["now"] = drawn_by(clip, cut, numbers, kept / code_digest() / clip.stem, None)
-    return out
-
-
-def originals(clip: Path, cut: int, numbers: Sequence[int]) -> dict[int, Picture]:
-    """Return the clip's own frames, those that it has."""
-    wanted = {cut + number: number for number in numbers}
-    with closing(open_source(str(clip))) as source:
-        return {wanted[frame.index]: frame.rgb for frame in source if frame.index in wanted}
-
-
-def drawn_by(
-    clip: Path, cut: int, numbers: Sequence[int], folder: Path, checkout: Path | None
-) -> dict[int, Picture]:
-    """Return frames as a checkout of the product draws them; None: as this one does. Raises `MienError`."""
-    missing = [number for number in numbers if not (folder / f"{number}.png").exists()]
-    if missing:
-        environment = dict(os.environ)
-        if checkout is not None:
-            environment["PYTHONPATH"] = str(checkout / "typings")
-        at = ",".join(map(str, missing))
-        script = Path(draw_moments.__file__)
-        command = [
-            sys.executable, "-P", str(script), str(clip), str(folder),
-            "--cut", str(cut), "--at", at, "--size", str(SIZE_PX),
-        ]  # fmt: skip
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+def add_fault(page: ReportPage, fault: Fault, clip: Path, drawn: Sequence[DrawnBy], kept: Path) -> None:
+    """Add a fault's stills, a row for the original and for each version's tier, and its film."""
+    stills, film, rate = originals(clip, fault)
+    page.heading(f"{fault.fault}: {fault.verdict}")
+    page.text(fault.note)
+    rows = [
+        PictureRow(
+            "original", [(f"frame {number}", stills[number]) for number in fault.at if number in stills]
         )
-        if done.returncode:
-            last = done.stderr.strip().splitlines()[-1:] or ["?"]
-            raise MienError(f"{clip.name} could not be drawn by {checkout or 'this version'}: {last[0]}")
-    return {n: np.asarray(Image.open(folder / f"{n}.png").convert("RGB")) for n in numbers}
+    ]
+    for by in drawn:
+        shown = [(f"frame {n}", read_picture(by.still(n))) for n in fault.at if by.still(n).exists()]
+        rows.append(PictureRow(by.title, shown))
+    page.strip(rows, fault.clip, width_px=SHOWN_PX)
+    if film and all(by.film(fault.film).exists() for by in drawn):
+        target = kept / f"{clip.stem}-{fault.film[0]}-{fault.film[1]}.mp4"
+        films = [film, *(read_film(by.film(fault.film))[1] for by in drawn)]
+        write_joint_film(target, ["original", *(by.title for by in drawn)], films, rate)
+        page.clip(target, f"{fault.clip}, frames {fault.film[0]} to {fault.film[1] - 1}")
+
+
+def write_joint_film(
+    path: Path, titles: Sequence[str], films: Sequence[Sequence[Picture]], rate: Fraction
+) -> None:
+    """Write films beside each other."""
+    height, width, _ = films[0][0].shape
+    canvas = SideBySide(titles, picture_width=FILM_PX, picture_height=round(FILM_PX * height / width))
+    with VideoSink(path, width=canvas.width, height=canvas.height, rate=rate) as sink:
+        for number, pictures in enumerate(zip(*films, strict=False)):
+            sink.write(canvas.compose(pictures, f"{float(number / rate):.2f} s"))
+
+
+def draw_clip(clip: Path, faults: Sequence[Fault], kept: Path, before: Path | None) -> list[DrawnBy]:
+    """Draw what these faults ask of a clip, tier by tier: before, where there is such a checkout, and now.
+
+    What was drawn already, by the same code, stays. Raises `MienError` where a version cannot draw it.
+    """
+    folders = {}
+    if before is not None:
+        folders["before"] = kept / "before" / clip.stem
+        draw_by(clip, faults, folders["before"], before)
+    folders["now"] = kept / code_digest() / clip.stem
+    draw_by(clip, faults, folders["now"], None)
+    tiers = draw_moments.TIERS
+    return [DrawnBy(f"{when}, {tier}", folder / tier) for tier in tiers for when, folder in folders.items()]
+
+
+def originals(clip: Path, fault: Fault) -> tuple[dict[int, Picture], list[Picture], Fraction]:
+    """Return a fault's frames in the clip itself, by number and as a film, and the clip's rate."""
+    cut = cut_of(clip)
+    stills: dict[int, Picture] = {}
+    film: list[Picture] = []
+    with closing(open_source(str(clip))) as source:
+        for frame in source:
+            number = frame.index - cut
+            if number in fault.at:
+                stills[number] = frame.rgb
+            if fault.film[0] <= number < fault.film[1]:
+                film.append(frame.rgb)
+        return stills, film, source.rate
+
+
+def cut_of(clip: Path) -> int:
+    """Return the number of frames that are enrolled."""
+    return int(ENROLMENT_SHARE * count_frames(clip) + 1e-9)
+
+
+def read_picture(path: Path) -> Picture:
+    """Return a picture, RGB."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def draw_by(clip: Path, faults: Sequence[Fault], folder: Path, checkout: Path | None) -> None:
+    """Draw as a checkout of the product does; None: as this one does. Raises `MienError`."""
+    numbers = sorted({number for fault in faults for number in fault.at})
+    films = sorted({fault.film for fault in faults})
+    asked = {"at": ",".join(map(str, numbers)), "films": ",".join(f"{a}-{b}" for a, b in films)}
+    done = folder / "done.json"
+    if done.exists() and json.loads(done.read_text("utf-8")) == asked:
+        return
+    environment = dict(os.environ)
+    if checkout is not None:
+        environment["PYTHONPATH"] = str(checkout / "typings")
+    command = [
+        sys.executable, "-P", str(Path(draw_moments.__file__)), str(clip), str(folder),
+        "--cut", str(cut_of(clip)), "--at", asked["at"], "--films", asked["films"], "--size", str(SIZE_PX),
+    ]  # fmt: skip
+    ran = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+    )
+    if ran.returncode:
+        last = ran.stderr.strip().splitlines()[-1:] or ["?"]
+        raise MienError(f"{clip.name} could not be drawn by {checkout or 'this version'}: {last[0]}")
+    done.write_text(json.dumps(asked), "utf-8")

@@ -1,6 +1,7 @@
 """`mien bench picture`: what is planned, what is left to do after a stop, and the page."""
 
 import argparse
+import json
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from mien.bench import picture, picture_faults
+from mien.bench import draw_moments, picture, picture_faults
 from mien.bench.clip_folder import find_clips
 from mien.bench.picture_clip import film_path, still_path, write_film
 from mien.bench.picture_faults import Fault, read_faults, write_faults_page
@@ -233,30 +234,55 @@ def test_faults_are_listed_with_a_verdict(tmp_path: Path) -> None:
     faults = read_faults()
     assert len({f.fault for f in faults}) == len(faults) > 8
     wrong = tmp_path / "faults.json"
-    for text in ("{", "[{}]", '[{"fault": "x", "clip": "a", "at": [1], "verdict": "fine", "note": ""}]'):
+    whole = {"fault": "x", "clip": "a", "at": [1], "film": [0, 5], "verdict": "gone", "note": ""}
+    wrong.write_text(json.dumps([whole]))
+    assert read_faults(wrong)[0].film == (0, 5)
+    changes: list[dict[str, object]] = [
+        {"verdict": "fine"}, {"at": []}, {"film": [5, 5]}, {"film": [1]}, {"at": ["x"]}
+    ]  # fmt: skip
+    for change in changes:
+        wrong.write_text(json.dumps([whole | change]))
+        with pytest.raises(MienError, match="faults"):
+            read_faults(wrong)
+    for text in ("{", "[{}]", "[7]"):
         wrong.write_text(text)
         with pytest.raises(MienError, match="faults"):
             read_faults(wrong)
 
 
 def test_the_faults_page_shows_before_and_now(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault = Fault("a nose too long", "anna", (2, 5, 99), "better", "shorter now")
+    fault = Fault("a nose too long", "anna", (2, 5, 99), (1, 6), "better", "shorter now")
     monkeypatch.setattr(picture_faults, "read_faults", lambda: [fault])
     asked: list[list[str]] = []
 
     def draw(command: list[str], **more: object) -> subprocess.CompletedProcess[str]:
         asked.append(command)
-        folder = Path(command[4])
-        folder.mkdir(parents=True, exist_ok=True)
-        for number in command[command.index("--at") + 1].split(","):
-            Image.fromarray(smooth_picture(int(number), 64)).save(folder / f"{number}.png")
+        for tier in ("W", "S"):
+            folder = Path(command[4]) / tier
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in (2, 5):
+                Image.fromarray(smooth_picture(number, 64)).save(folder / f"{number}.png")
+            write_film(
+                folder / "1-6.mp4", [smooth_picture(number, 64) for number in range(1, 6)], Fraction(25)
+            )
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", draw)
     for _ in range(2):
         page = write_faults_page(clips, clips / "out", clips / "old", Progress(disable=True))
     text = page.read_text("utf-8")
-    assert text.count("data:image/webp") == 6  # original, before and now of the two frames that there are
-    assert "a nose too long: better" in text and "shorter now" in text
+    assert (
+        text.count("data:image/webp") == 10
+    )  # original, each tier before and now, of the two frames there are
+    assert "a nose too long: better" in text and "shorter now" in text and "before, S" in text
     assert len(asked) == 2  # not drawn again
     assert asked[0][asked[0].index("--cut") + 1] == "12"
+    assert asked[0][asked[0].index("--films") + 1] == "1-6"
+    (film,) = (clips / "out" / "faults").glob("*.mp4")
+    frames = [frame.rgb for frame in open_source(str(film))]
+    assert len(frames) == 5 and frames[0].shape[1] > 5 * picture_faults.FILM_PX
+
+
+def test_moments_and_films_are_drawn_once_each() -> None:
+    wanted = draw_moments.Wanted(frozenset({40, 3}), ((0, 4), (2, 6)))
+    assert wanted.numbers == [0, 1, 2, 3, 4, 5, 40]
