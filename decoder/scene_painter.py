@@ -17,9 +17,10 @@ from mien.protocol.errors import WireError
 from mien.protocol.state import FaceState
 from mien.protocol.stream import StreamHeader
 
-# A picture is used this long before its time, to go over into it smoothly. A receiver has it by then: it is sent
-# at once, while the coefficients of its time wait for their message to be complete, and for the playout.
-AHEAD_S: Final = Fraction(1, 10)
+# A picture is used this long before its time, which is how far apart they are, to go over into it smoothly. A
+# receiver has it by then: it is sent at once, while the coefficients of its time wait for their message to be complete,
+# and for the playout.
+AHEAD_S: Final = Fraction(2, 15)
 MAX_WAITING: Final = 16
 MAX_DRAWN: Final = 6
 

@@ -69,7 +69,7 @@ def test_before_the_first_picture_comes_near_nothing_is_corrected() -> None:
     sent = messages(HOURS, HOURS + 10)
     replay, plain = SceneReplay(sent, renderer(), header()), renderer()
     drawn = {
-        tick: replay.render(face_at, Fraction(tick)) for tick in (HOURS - 9, HOURS - 4, HOURS, HOURS + 2)
+        tick: replay.render(face_at, Fraction(tick)) for tick in (HOURS - 9, HOURS - 5, HOURS, HOURS + 2)
     }
     untouched = [(plain.render(face_at(Fraction(t))) == picture).all() for t, picture in drawn.items()]
     assert untouched == [True, True, False, False]
