@@ -149,7 +149,8 @@ def add_fault(page: ReportPage, fault: Fault, clip: Path, drawn: Sequence[DrawnB
         target = kept / f"{clip.stem}-{fault.film[0]}-{fault.film[1]}.mp4"
         films = [film, *(read_film(by.film(fault.film))[1] for by in drawn)]
         write_joint_film(target, ["original", *(by.title for by in drawn)], films, rate)
-        page.clip(target, f"{fault.clip}, frames {fault.film[0]} to {fault.film[1] - 1}")
+        text = f"{fault.clip}, frames {fault.film[0]} to {fault.film[1] - 1}"
+        page.clip(target, text, poster=read_film(target, 1)[1][0])
 
 
 def write_joint_film(

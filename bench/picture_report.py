@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,10 @@ PLOTTED: Final = (
     "akd", "mouth", "blendshapes", "pose_deg", "jaw_corr", "blink_corr", "gaze", "face_edge", "face_ssim", "bare_ssim",
     "bare_gmsd", "bare_ssimulacra2",
 )  # fmt: skip
+# Of the tracked face and of time; the other figures compare pixels.
+OF_MOTION: Final = (
+    "found", "akd", "mouth", "eyes", "blendshapes", "pose_deg", "gaze", "jaw_corr", "blink_corr", "identity", "flicker",
+)  # fmt: skip
 RATES: Final = ("wire_kbps", "audio_wire_kbps")
 ACROSS: Final = 4  # plots in a row
 FILMS_ACROSS: Final = 4
@@ -49,6 +54,7 @@ def write_report(rows: Sequence[Row], out: Path) -> Path:
         "Pictures", "the avatar and video codecs against the original, and what each costs on the wire"
     )
     introduce(page, rows)
+    add_glance(page, rows, out)
     for size in sorted({row.variant.size_px for row in rows}):
         some = [row for row in rows if row.variant.size_px == size]
         page.heading(f"{size} x {size}")
@@ -59,7 +65,7 @@ def write_report(rows: Sequence[Row], out: Path) -> Path:
         page.figure(
             plots(some),
             "Medians over clips. Our tiers: full, on the data channel; hollow, in the packets of a voice. Video: full, in "
-            "real time; dashed, best effort; alone, as much of the wire as ours",
+            "real time; dashed, best effort; hollow, as much of the wire as ours",
         )
         add_parity(page, some)
         add_bd_rates(page, some)
@@ -83,6 +89,9 @@ def introduce(page: ReportPage, rows: Sequence[Row]) -> None:
         "video, coded and decoded) and compared with the original. Tracking, metrics and rates are of that part.",
         "Tiers: W moves the avatar's pictures by the coefficients alone; W+scene has the scene layer, a tiny video of what "
         "is not the face, painted without weights; S has the same layer, painted by the generator.",
+    )
+    page.details(
+        "How it was measured",
         "Wire kbps count every byte of one direction: a data-channel message of the avatar has 93 bytes of headers "
         "over IPv4, an RTP packet of video 50 and its payload descriptor; audio kbps are what the avatar adds to the "
         "packets of a voice. Left out on both sides: acknowledgements, STUN, RTCP. Before, once, an avatar was sent: "
@@ -103,6 +112,17 @@ def introduce(page: ReportPage, rows: Sequence[Row]) -> None:
     )
 
 
+def add_glance(page: ReportPage, rows: Sequence[Row], out: Path) -> None:
+    """Add a film of the first clip that has one, at the largest size: what the figures below are about."""
+    for size in sorted({row.variant.size_px for row in rows}, reverse=True):
+        for clip in sorted({row.clip for row in rows}):
+            some = [row for row in rows if (row.clip, row.variant.size_px) == (clip, size)]
+            if film := joint_film(out, clip, size, chosen_rows(some)):
+                text = f"{clip}, {size} px, and what each takes on the wire"
+                page.clip(film, text, playing=True, poster=read_film(film, 1)[1][0])
+                return
+
+
 def add_tiers(page: ReportPage, rows: Sequence[Row]) -> None:
     """Add our tiers beside each other: a column each, on how many clips it beats the one below, and what is asked."""
     groups = {variant: medians(some) for variant, some in by_variant(rows).items() if variant.is_ours}
@@ -120,7 +140,8 @@ def add_tiers(page: ReportPage, rows: Sequence[Row]) -> None:
         for variant, found in groups.items():
             beside = wins.get((variant, name), "")
             line.append(Number(found[name], digits(name), beside) if name in found else None)
-        lines.append([*line, asked(groups, name)])
+        wanted = asked(groups, name)
+        lines.append([*line, Best(wanted) if "missed" in wanted else wanted])
     heads = ["figure", *(title_of(variant) for variant in groups), "asked for"]
     page.table(
         heads,
@@ -142,23 +163,29 @@ def asked(groups: Mapping[Variant, dict[str, float]], name: str) -> str:
 
 
 def add_medians(page: ReportPage, rows: Sequence[Row], mode: str, caption: str) -> None:
-    """Add the medians over clips of ours and of video in one mode, the best of each column marked."""
+    """Add the medians over clips of ours and of video in one mode, the best of each column marked.
+
+    A figure before the badge is said of ours alone: video's is in the column beside it.
+    """
     modes = (mode, EQUAL) if mode == "realtime" else (mode,)
     some = [row for row in rows if row.variant.is_ours or row.variant.mode in modes]
-    names = [n for n in METRICS if any(row.figure(n) is not None for row in some)]
     groups = [(variant, each, medians(each)) for variant, each in by_variant(some).items()]
-    best = {name: best_of([found.get(name) for _, _, found in groups], name) for name in names}
-    lines: list[list[Cell]] = []
-    for at, (variant, each, found) in enumerate(groups):
-        line: list[Cell] = [Best(title_of(variant)) if variant.is_ours else title_of(variant), len(each)]
-        line += [Number(found[name], digits(name)) if name in found else None for name in RATES]
-        for name in names:
-            cell = Number(found[name], digits(name)) if name in found else None
-            line.append(Best(cell) if cell is not None and best[name] == at else cell)
-        lines.append(line)
-    heads = ["pictures", "clips", *map(head_of, RATES), *map(head_of, names)]
     rules = [at for at, (variant, _, _) in enumerate(groups) if at and _begins(groups[at - 1][0], variant)]
-    page.table(heads, lines, caption, sections=rules)
+    moving = [n for n in METRICS if n in OF_MOTION]
+    for part, names in (("faces", moving), ("pixels", [n for n in METRICS if n not in OF_MOTION])):
+        names = [n for n in names if any(n in found for _, _, found in groups)]
+        best = {name: best_of([found.get(name) for _, _, found in groups], name) for name in names}
+        lines: list[list[Cell]] = []
+        for at, (variant, each, found) in enumerate(groups):
+            line: list[Cell] = [Best(title_of(variant)) if variant.is_ours else title_of(variant), len(each)]
+            line += [Number(found[name], digits(name)) if name in found else None for name in RATES]
+            for name in names:
+                has = name in found and (variant.is_ours or not name.startswith(BARE))
+                cell = Number(found[name], digits(name)) if has else None
+                line.append(Best(cell) if cell is not None and best[name] == at else cell)
+            lines.append(line)
+        heads = ["pictures", "clips", *map(head_of, RATES), *map(head_of, names)]
+        page.table(heads, lines, f"{caption}: {part}", sections=rules)
 
 
 def _begins(before: Variant, variant: Variant) -> bool:
@@ -201,15 +228,18 @@ def add_parity(page: ReportPage, rows: Sequence[Row]) -> None:
         found = {name: parities(rows, name, ours) for name in PARITY_METRICS}
         coders = sorted({c for each in found.values() for c in each if c[2] != EQUAL})
         lines: list[list[Cell]] = [
-            [coder_title(c), *(p.text if (p := found[n].get(c)) else "" for n in PARITY_METRICS)]
+            [
+                coder_title(c),
+                *(p.text.replace(" ", "\u00a0") if (p := found[n].get(c)) else "" for n in PARITY_METRICS),
+            ]
             for c in coders
         ]
         if lines:
             page.table(
                 ["wire kbps of", *map(head_of, PARITY_METRICS)],
                 lines,
-                f"Parity: what video needs to score as {title_of(ours)} (median over clips; > 93: it never does, "
-                "up to 93 kbps; < 20: its lowest rate is better already)",
+                f"Parity: what video needs to score as {title_of(ours)} (median over clips; > 93: it does not up to 93 kbps; "
+                "< 20: its lowest rate, 20, is better already)",
                 folded=ours.coder != OURS_GENERATED,
             )
 
@@ -271,6 +301,8 @@ def plots(rows: Sequence[Row]) -> bytes:
         axis.set_visible(False)
     for axis, name in zip(axes.flat, names, strict=False):
         plot(axis, groups, name)
+    for axis in axes[-1]:
+        axis.set_xlabel("wire kbps")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False, fontsize=10)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / (3.4 * height + 0.6)))
@@ -292,13 +324,13 @@ def plot(axis: Any, groups: Sequence[tuple[Variant, dict[str, float]]], metric: 
         x, y = zip(*sorted(points), strict=True)
         ours = not mode
         axis.plot(
-            x, y, {"": "-", "realtime": "-", "best": "--", EQUAL: ""}[mode],
-            marker="*" if ours else MARKERS.get(coder, "o"), markersize=13 if ours else 4,
+            x, y, linestyle={"": "-", "realtime": "-", "best": "--", EQUAL: "none"}[mode],
+            markerfacecolor="none" if mode == EQUAL else None, marker="*" if ours else MARKERS.get(coder, "o"), markersize=13 if ours else 4,
             color=COLOURS[f"tier {coder}"] if ours else COLOURS.get(coder, "0.4"), zorder=3 if ours else 2,
             label=(f"mien {coder}" if ours else coder) if mode in ("", "realtime") else None,
         )  # fmt: skip
     better = {1: " \u2191", -1: " \u2193", 0: ""}[direction(metric)]
-    axis.set(xlabel="wire kbps", title=head_of(metric) + better, xscale="log")
+    axis.set(title=head_of(metric) + better, xscale="log")
     axis.set_xticks(TICKS_KBPS, [str(t) for t in TICKS_KBPS])
     axis.minorticks_off()
 
@@ -373,9 +405,10 @@ def joint_film(out: Path, clip: str, size: int, shown: Sequence[Row]) -> Path | 
     return target
 
 
-def read_film(path: Path) -> tuple[Fraction, list[NDArray[np.uint8]]]:
-    """Return a film's rate and pictures."""
+def read_film(path: Path, most: int | None = None) -> tuple[Fraction, list[NDArray[np.uint8]]]:
+    """Return a film's rate and its pictures, or the first few."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         rate = Fraction(stream.average_rate or 25)
-        return rate, [np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in container.decode(stream)]
+        frames = islice(container.decode(stream), most)
+        return rate, [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in frames]

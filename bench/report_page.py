@@ -85,6 +85,10 @@ class ReportPage:
         """Add paragraphs."""
         self._blocks += [f"<p>{escape(p)}</p>" for p in paragraphs]
 
+    def details(self, summary: str, *paragraphs: str) -> None:
+        """Add paragraphs that are shown when `summary` is opened."""
+        self._block("".join(f"<p>{escape(p)}</p>" for p in paragraphs), summary, folded=True)
+
     def points(self, items: Sequence[str]) -> None:
         """Add a list."""
         self._blocks.append("<ul>" + "".join(f"<li>{escape(i)}</li>" for i in items) + "</ul>")
@@ -112,7 +116,8 @@ class ReportPage:
             if len(row) != len(headings):
                 raise ValueError(f"row of {len(row)} cells under {len(headings)} headings: {row}")
         numeric = [any(_is_number(r[i]) for r in rows) for i in range(len(headings))]
-        out = ["<table>"]
+        many = sum(numeric) > len(headings) / 2
+        out = ['<table class="figures">' if many else "<table>"]
         if caption and not folded:
             out.append(f"<caption>{escape(caption)}</caption>")
         cells = (f"<th{_right(n)}>{escape(h)}</th>" for h, n in zip(headings, numeric, strict=True))
@@ -148,12 +153,24 @@ class ReportPage:
             out.append("</tr>")
         self._block("".join(out) + "</table></div>", caption, folded)
 
-    def clip(self, mp4: bytes | Path, caption: str = "", *, folded: bool = False) -> None:
-        """Add a film (MP4 that browsers play: H.264 or AV1) that repeats without sound."""
+    def clip(
+        self,
+        mp4: bytes | Path,
+        caption: str = "",
+        *,
+        folded: bool = False,
+        playing: bool = False,
+        poster: Picture | None = None,
+    ) -> None:
+        """Add a film (MP4 that browsers play: H.264 or AV1) that repeats without sound.
+
+        `playing`: from the start. `poster` stands there until it plays, and in print.
+        """
         data = mp4.read_bytes() if isinstance(mp4, Path) else mp4
         source = "data:video/mp4;base64," + base64.b64encode(data).decode()
+        first = f' poster="{_uri(poster)}"' if poster is not None else ""
         body = (
-            f'<figure><video src="{source}" controls loop muted playsinline></video>'
+            f'<figure><video src="{source}"{first} controls loop muted playsinline{" autoplay" * playing}></video>'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
         self._block(body, caption, folded)
@@ -228,7 +245,7 @@ _STYLE: Final = """
   --line: #343b43; --soft: #1f242a; --accent: #7cc4dd; } }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 24px 20px 64px; }
+main { max-width: 1280px; margin: 0 auto; padding: 24px 20px 64px; }
 h1 { font-size: 27px; margin: 0 0 4px; } h2 { font-size: 20px; margin: 40px 0 10px; }
 .subtitle { color: var(--faint); margin: 0 0 18px; font-size: 16px; } p, ul { max-width: 78ch; }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 18px; max-width: none; }
@@ -241,6 +258,7 @@ thead th { border-bottom: 2px solid var(--ink); vertical-align: bottom; }
 tr.rule td { border-top: 2px solid var(--line); } .n { text-align: right; white-space: nowrap; }
 tbody tr:hover { background: var(--soft); }
 .wide > table:not(.strip) tr > :first-child { position: sticky; left: 0; background: var(--paper); }
+.wide > .figures td { white-space: nowrap; } .wide > .figures th { max-width: 6em; }
 tbody tr:hover > :first-child { background: var(--soft) !important; }
 .strip th, .strip td { border: 0; padding: 3px 4px; text-align: center; }
 .strip th { text-align: left; vertical-align: middle; font-weight: 600; max-width: 130px; }

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.bench.report_page import Best, Code, PictureRow, ReportPage
+from mien.bench.report_page import Best, Code, Number, PictureRow, ReportPage
 
 VOID = {"meta", "img", "br"}
 
@@ -66,6 +66,24 @@ def test_numbers_are_rounded_and_nothing_is_shown_for_nan() -> None:
     html = whole().html()
     assert '<td class="n">1.23</td>' in html and '<td class="n"><b>2.00</b></td>' in html
     assert '<td class="n"></td>' in html
+
+
+def test_numbers_have_digits_of_their_own_and_what_stands_beside() -> None:
+    page = ReportPage("t")
+    page.table(["a", "b"], [[Number(1.23456, 3, "4 < 5"), Best(Number(0.5, 0))]])
+    html = page.html()
+    assert '<td class="n">1.235 <small>4 &lt; 5</small></td>' in html and "<b>0</b>" in html
+    assert '<table class="figures">' in html  # most columns are numbers
+
+
+def test_details_are_folded_and_a_film_has_a_poster() -> None:
+    page = ReportPage("t")
+    page.details("more <of it>", "one", "two")
+    page.clip(b"mp4", "film", playing=True, poster=picture())
+    html = page.html()
+    assert "<details><summary>more &lt;of it&gt;</summary><p>one</p><p>two</p></details>" in html
+    assert ' poster="data:image/webp' in html and " autoplay>" in html
+    Reader(html)
 
 
 def test_a_page_needs_nothing_from_outside() -> None:
