@@ -271,9 +271,8 @@ def test_the_faults_page_shows_before_and_now(clips: Path, monkeypatch: pytest.M
     for _ in range(2):
         page = write_faults_page(clips, clips / "out", clips / "old", Progress(disable=True))
     text = page.read_text("utf-8")
-    assert (
-        text.count("data:image/webp") == 10
-    )  # original, each tier before and now, of the two frames there are
+    pictures = 2 * (1 + 4)  # of two frames: the original, each tier before and now
+    assert text.count("data:image/webp") == pictures + 1  # and the film's poster
     assert "a nose too long: better" in text and "shorter now" in text and "before, S" in text
     assert len(asked) == 2  # not drawn again
     assert asked[0][asked[0].index("--cut") + 1] == "12"
