@@ -13,6 +13,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
+from mien.commands.enroll_finetune import DEFAULT_MINUTES, Wish, check_possible, tune_and_write
 from mien.commands.enroll_guided import GUIDED_SECONDS, open_guide, with_coverage
 from mien.encoder.capture import Source, open_source
 from mien.encoder.enroll import REFERENCE_SIZES_PX, Enrolment, Settings, Window, enroll_in_detail
@@ -21,6 +22,7 @@ from mien.encoder.identity import make_template, open_embedder, save_template
 from mien.encoder.owner_key import owner_key
 from mien.encoder.reference_sheet import draw_reference_sheet
 from mien.encoder.tracker_choice import open_tracker
+from mien.encoder.tuning_talk import LEAST_S, Remembered
 from mien.protocol.avatar import LayerKind
 from mien.protocol.consent import SELF_STATEMENT, Consent
 from mien.protocol.errors import MienError
@@ -32,6 +34,7 @@ EXAMPLE: Final = """examples:
   mien enroll camera -o me.avatar --no-guided --seconds 20
   mien enroll portrait.jpg -o me.avatar --consent self --preview sheet.png
   mien enroll clip.mp4 --until 0.6 -o me.avatar --consent self
+  mien enroll me.mp4 -o me.avatar --consent self --finetune
 
 A camera on a terminal asks for what it needs to see. In a clip look at the camera, then talk, smile, blink, open
 your mouth, raise your brows and turn your head each way: what the avatar has seen it can show. The owner key is made on first use; see docs/privacy.md for what is kept and where.
@@ -89,6 +92,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep no recognition template (it is made only where the identity extra is installed)",
     )
     parser.add_argument("--preview", type=Path, metavar="PNG", help="write a sheet of what others will see")
+    parser.add_argument(
+        "--finetune",
+        action="store_true",
+        help="then teach the generator you: writes a .tuning beside the avatar, if that draws you better. Give it to "
+        f"whom you call, by another way (needs a clip of {LEAST_S:g} s or more, and the training extra)",
+    )
+    parser.add_argument(
+        "--finetune-minutes",
+        type=float,
+        default=DEFAULT_MINUTES,
+        metavar="N",
+        help="learn for so long at most (default: %(default)g)",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
 
@@ -100,10 +116,13 @@ def run(options: argparse.Namespace) -> int:
     settings = _settings(options, now_unix_s)
     key = owner_key()
     with contextlib.closing(open_source(options.input)) as source, contextlib.ExitStack() as stack:
+        if options.finetune:
+            check_possible(source, options.finetune_minutes)
         guided = _is_guided(options.guided, source, console)
         settings = _with_window(settings, options, source, guided=guided)
         started = time.monotonic()
-        tracker = stack.enter_context(contextlib.closing(open_tracker()))
+        opened = stack.enter_context(contextlib.closing(open_tracker()))
+        tracker = Remembered(opened) if options.finetune else opened
         guide = prompter = None
         if guided:
             allowed_s = options.seconds if options.seconds is not None else GUIDED_SECONDS
@@ -122,17 +141,25 @@ def run(options: argparse.Namespace) -> int:
             guide=guide,
         )
         seconds = time.monotonic() - started
-    write_whole(options.out, enrolment.data)
+        write_whole(options.out, enrolment.data)
+        tuned = None
+        if isinstance(tracker, Remembered):
+            wish = Wish(options.out.with_suffix(".tuning"), options.finetune_minutes)
+            tuned = tune_and_write(wish, source, tracker, settings, enrolment, key, tell)
     if options.preview:
         _write_sheet(options.preview, enrolment.data, now_unix_s)
     summary = summarise(enrolment, seconds) | {
         "template": None if options.no_template else _remember(enrolment)
     }
+    if tuned is not None:
+        summary["finetune"] = tuned.report
     if options.json:
         print(json.dumps(summary))
     else:
         _print_summary(options.out, summary)
         _print_items(enrolment.items)
+        for line in tuned.lines if tuned else ():
+            print(line)
     for warning in enrolment.warnings:
         console.print(f"[yellow]note[/yellow] {warning}", highlight=False, soft_wrap=True)
     return 0
