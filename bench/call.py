@@ -166,7 +166,12 @@ def _call(case: Case, person: Person, voices: Voices, seconds: float) -> TwoWayC
 
 
 def _side(role: Role, number: int, voices: Voices) -> Side:
-    return Side(voices.of(role.voice, number), muted=role.voice == "muted", face=role.face)
+    return Side(
+        voices.of(role.voice, number),
+        muted=role.voice == "muted",
+        face=role.face,
+        scene_kbps=role.scene_kbps,
+    )
 
 
 def _open_capture() -> tuple[PacketCapture | None, str]:

@@ -1,6 +1,6 @@
 """The calls that `mien bench call` makes, and what each of them may cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -23,6 +23,7 @@ class Role:
 
     voice: Voice
     face: bool = True
+    scene_kbps: float = 0.0  # of a scene layer, without headers; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ VOICES: Final = ((12.0, 40, 30.0), (12.0, 60, 26.0), (8.0, 60, 21.0))
 MUTED_KBPS: Final = 6.0
 ON_TOP: Final = (Limit("on_top_kbps", 3.5), Limit("extra_packets_per_s", 0.0))
 DATA_CHANNEL: Final = (Limit("forward_kbps", 5.8), Limit("sack_kbps", 1.8))
+# A scene layer, and what it may cost together with the face: all of one way by the data channel; on top of a voice.
+SCENE_KBPS: Final = 5.5
+SCENE_BY_CHANNEL_KBPS: Final = 15.0
+SCENE_ON_TOP_KBPS: Final = 9.0
 CARRIERS: Final = (CarrierWish.AUDIO, CarrierWish.DATACHANNEL)
 
 
@@ -77,7 +82,27 @@ def all_cases() -> tuple[Case, ...]:
         cases.append(_case(f"both muted {on}", Role(Voice.MUTED), carrier, limits=muted))
     face = Role(Voice.NONE)
     cases.append(_case("faces only on datachannel", face, CarrierWish.DATACHANNEL, limits=DATA_CHANNEL))
+    cases += _with_scenes()
     return tuple(cases)
+
+
+def _with_scenes() -> tuple[Case, Case]:
+    kbps, frame_ms, _ = VOICES[1]
+    scene = f"scenes of {SCENE_KBPS:g} kbps"
+    return (
+        _case(
+            f"faces and {scene} on datachannel",
+            Role(Voice.NONE, scene_kbps=SCENE_KBPS),
+            CarrierWish.DATACHANNEL,
+            limits=(Limit("total_kbps", SCENE_BY_CHANNEL_KBPS),),
+        ),
+        replace(
+            _speech(kbps, frame_ms, 0.0, CarrierWish.AUDIO),
+            name=f"speech {kbps:g}k/{frame_ms} and {scene} on audio",
+            roles=(Role(Voice.SPEECH, scene_kbps=SCENE_KBPS),) * 2,
+            limits=(Limit("on_top_kbps", SCENE_ON_TOP_KBPS), Limit("extra_packets_per_s", 0.0)),
+        ),
+    )
 
 
 def _voice_only(kbps: float, frame_ms: int) -> Case:

@@ -37,7 +37,7 @@ class Verdict:
 class Measured:
     """What one side of one call sent, in kbps on the wire unless a name says otherwise.
 
-    `forward_kbps`: the face and STUN. `extra_packets_per_s`: packets made for a message of the face alone, on the
+    `forward_kbps`: the face, its scene and STUN. `extra_packets_per_s`: packets made for a message of the face alone, on the
     data channel all of its messages. `astray_share`: of its messages, those that took another carrier. `on_top_kbps`:
     above the same side of the same call without faces, None where that was not measured. `capture_percent`: the meter
     against a packet capture, over the whole call.
@@ -132,7 +132,7 @@ def shown_rows(rows: list[Measured]) -> list[Measured]:
 def _figures(result: SideResult, without_face: SideResult | None) -> dict[str, float]:
     figures = {name: result.kbps(*causes) for name, causes in GROUPS.items()}
     figures["total_kbps"] = result.kbps()
-    figures["forward_kbps"] = result.kbps(Cause.COEFFICIENTS, Cause.STUN)
+    figures["forward_kbps"] = result.kbps(Cause.COEFFICIENTS, Cause.SCENE, Cause.STUN)
     figures["payload_kbps"] = result.payload_kbps
     figures["packets_per_s"] = result.packets_per_s()
     figures["extra_packets_per_s"] = result.packets_per_s(Cause.COEFFICIENTS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mien.bench.picture_metrics import Picture
+from mien.bench.scene_wire import Overheard, from_zero, scene_by_tick, sent_by_audio, sent_by_channel
 from mien.decoder.artist import Artist
 from mien.decoder.recording import Recording, read_recording
 from mien.decoder.replay_schedule import make_schedule
@@ -15,21 +16,24 @@ from mien.encoder.capture import Source
 from mien.encoder.enroll import Enrolment, Settings, enroll_in_detail
 from mien.encoder.owner_key import OwnerKey
 from mien.encoder.scene_sender import SceneSettings
-from mien.encoder.source_recorder import record_source
+from mien.encoder.sender import FaceSender
+from mien.encoder.source_recorder import TrackedFrame, look_ahead, open_stream, record_source
 from mien.encoder.tracker_choice import open_tracker
 from mien.protocol.avatar import Avatar
 from mien.protocol.consent import Consent
 from mien.protocol.log import open_log
 from mien.protocol.quantizer import Quality
 
-DATACHANNEL_BYTES: Final = 93  # DTLS, SCTP, UDP and IPv4 around a message
-AUDIO_BYTES: Final = 5  # what a message costs beside itself in the padding of a voice packet
 KEPT: Final = 8  # pictures that may be asked for again: as one with the badge, by a neighbour
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Talk:
-    """What was coded: its states and its scene, and what they cost, alone or in the packets of a voice."""
+    """What was coded: its states and its scene, and what a call would send of it.
+
+    `messages`, `payload_kbps` and `wire_kbps` by the data channel, `audio_wire_kbps` in the packets of a voice of 60
+    ms that never pauses. In a log messages are longer than there.
+    """
 
     recording: Recording
     messages: int
@@ -55,20 +59,26 @@ def code(source: Source, avatar: Avatar, quality: Quality, scene_kbps: float = 0
     scene = SceneSettings(scene_kbps) if scene_kbps else None
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "talk.mien"
-        with closing(open_tracker()) as tracker:
+        with closing(Overheard(open_tracker())) as tracker:
             record_source(source, tracker, avatar, str(log), quality=quality, scene=scene)
         with open_log(str(log)) as reader:
             recording = read_recording(reader)
     segments = recording.segments
-    messages = sum(s.messages + len(s.scene) for s in segments)
-    coded_bytes = sum(s.message_bytes + sum(len(m) for _, m in s.scene) for s in segments)
     seconds = sum(len(s.source_frames()) for s in segments) / float(source.rate)
+    pictures = scene_by_tick(message for s in segments for _, message in s.scene)
+
+    def sender() -> FaceSender:
+        tracked = (TrackedFrame(time_us, tracking) for time_us, tracking in from_zero(tracker.said))
+        return open_stream(source, tracker, avatar, look_ahead(tracked), quality=quality)[0]
+
+    by_channel = sent_by_channel(sender(), tracker.said, pictures)
+    by_audio = sent_by_audio(sender(), tracker.said, pictures)
     return Talk(
         recording=recording,
-        messages=messages,
-        payload_kbps=8 * coded_bytes / seconds / 1000,
-        wire_kbps=8 * (coded_bytes + messages * DATACHANNEL_BYTES) / seconds / 1000,
-        audio_wire_kbps=8 * (coded_bytes + messages * AUDIO_BYTES) / seconds / 1000,
+        messages=by_channel.messages,
+        payload_kbps=8 * by_channel.payload_bytes / seconds / 1000,
+        wire_kbps=8 * by_channel.wire_bytes / seconds / 1000,
+        audio_wire_kbps=8 * by_audio.wire_bytes / seconds / 1000,
     )
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.encoder.capture import Frame, Source
+from mien.encoder.scene_encoder import scene_size
 from mien.encoder.tracker import Tracker, Tracking
 from mien.protocol.errors import MienError
 from mien.protocol.stream import TrackerId
@@ -21,9 +23,13 @@ from mien.protocol.stream import TrackerId
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Take:
-    """What a tracker found in each frame of a clip. Played forwards, then backwards, and so on: without a jump."""
+    """What a tracker found in each frame of a clip. Played forwards, then backwards, and so on: without a jump.
+
+    `pictures`: the frames, as small as a scene layer has them, RGB uint8 [h, w, 3] each.
+    """
 
     trackings: tuple[Tracking, ...]
+    pictures: tuple[NDArray[np.uint8], ...]
     width: int
     height: int
     rate: Fraction
@@ -32,19 +38,35 @@ class Take:
     @classmethod
     def of(cls, source: Source, tracker: Tracker, *, max_frames: int) -> "Take":
         """Track a source to its end, as fast as it goes. Raises `MienError` where there is hardly a face in it."""
-        trackings = tuple(tracker.track(f.rgb, f.timestamp_us) for f in islice(source, max_frames))
+        size = scene_size(source.width, source.height)
+        pictures, trackings = [], []
+        for frame in islice(source, max_frames):
+            trackings.append(tracker.track(frame.rgb, frame.timestamp_us))
+            small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
+            pictures.append(np.asarray(small, np.uint8))
         faces = sum(len(t.faces) == 1 for t in trackings)
         if faces < 2 or faces < len(trackings) / 2:
             raise MienError(
                 f"{source.name}: one face in {faces} of {len(trackings)} frames, too few for a call"
             )
-        return cls(trackings, source.width, source.height, source.rate, tracker.tracker_id)
+        return cls(
+            tuple(trackings), tuple(pictures), source.width, source.height, source.rate, tracker.tracker_id
+        )
 
     def at(self, number: int) -> Tracking:
         """Return what was found in the frame that is played at a position, counted without end."""
+        return self.trackings[self._place(number)]
+
+    def picture_at(self, number: int) -> NDArray[np.uint8]:
+        """Return that frame, RGB uint8 [height, width, 3], coarse."""
+        size = self.width, self.height
+        large = cv2.resize(self.pictures[self._place(number)], size, interpolation=cv2.INTER_NEAREST)
+        return np.asarray(large, np.uint8)
+
+    def _place(self, number: int) -> int:
         last = len(self.trackings) - 1
         place = number % (2 * last)
-        return self.trackings[min(place, 2 * last - place)]
+        return min(place, 2 * last - place)
 
     def number_at(self, timestamp_us: int) -> int:
         """Return which position is played at a time."""
@@ -52,12 +74,18 @@ class Take:
 
 
 class PlayedSource:
-    """A `Source` of empty pictures, `seconds` of them, at the take's rate and of its size."""
+    """A `Source` at the take's rate and of its size. Its pictures are empty, unless they are to be seen.
+
+    `seen_from` is the position of the take's picture that it begins with.
+    """
 
     live = False
 
-    def __init__(self, take: Take, *, seconds: float, name: str = "a tracked face") -> None:
+    def __init__(
+        self, take: Take, *, seconds: float, seen_from: int | None = None, name: str = "a tracked face"
+    ) -> None:
         self._take = take
+        self._seen_from = seen_from
         self._count = round(seconds * take.rate)
         self._closed = threading.Event()
         self.name = name
@@ -82,7 +110,8 @@ class PlayedSource:
         for index in range(self._count):
             if self._closed.is_set():
                 return
-            yield Frame(empty, round(index * 1_000_000 / self.rate), index)
+            rgb = empty if self._seen_from is None else self._take.picture_at(self._seen_from + index)
+            yield Frame(rgb, round(index * 1_000_000 / self.rate), index)
 
     def close(self) -> None:
         """End a running iteration."""

@@ -89,7 +89,7 @@ def _batched(
 def _riding(
     encoder: MessageEncoder, header: StreamHeader, states: Sequence[FaceState], voice_ms: int
 ) -> Iterator[SentMessage]:
-    packet, step = _voice_packet(voice_ms), voice_ms * SAMPLES_PER_MS
+    packet, step = voice_packet(voice_ms), voice_ms * SAMPLES_PER_MS
     position, waiting = 0, 0
     carried_at: int | None = None
     while waiting < len(states):
@@ -122,5 +122,6 @@ def _growth(packet: bytes, message: bytes) -> int:
     return overhead_bytes(packet, message) - len(message)
 
 
-def _voice_packet(voice_ms: int) -> bytes:
+def voice_packet(voice_ms: int) -> bytes:
+    """Return a packet of voice of this duration: an Opus frame of its size, of no meaning."""
     return bytes([_SILK_WIDEBAND_TOC[voice_ms]]) + b"\x55" * (_VOICE_KBPS * voice_ms // 8 - 1)

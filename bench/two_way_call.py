@@ -24,10 +24,12 @@ from mien.call.peer import Addresses
 from mien.call.rendezvous import local_pair
 from mien.call.session import CallSession
 from mien.call.settings import CallSettings, Participant, RateSettings
+from mien.call.source_worker import SenderSettings
 from mien.call.statistics import CallStatistics
 from mien.call.wire_cause import Direction
 from mien.call.wire_tariff import Tariff, tariff
 from mien.call.wire_totals import WireTotals
+from mien.encoder.scene_sender import SceneSettings
 from mien.protocol.avatar import Signer
 from mien.protocol.errors import MienError
 
@@ -50,11 +52,15 @@ class Person:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
-    """What one side does. `voice` is int16, 48 kHz, played round and round; None: there is no voice line."""
+    """What one side does. `voice` is int16, 48 kHz, played round and round; None: there is no voice line.
+
+    `scene_kbps` of a scene layer goes with the face; 0: none.
+    """
 
     voice: NDArray[np.int16] | None = None
     muted: bool = False
     face: bool = False
+    scene_kbps: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +126,7 @@ async def two_way_call(call: TwoWayCall) -> tuple[SideResult, SideResult]:
     """Make the call. Raises `MienError` where it does not come about, or an avatar is not shown."""
     audio = any(side.voice is not None for side in call.sides)
     sessions = [
-        CallSession(_participant(call, number), _settings(call, audio=audio))
+        CallSession(_participant(call, number), _settings(call, number, audio=audio))
         for number in range(len(call.sides))
     ]
     steady: list[_Steady] = []
@@ -178,10 +184,11 @@ def _participant(call: TwoWayCall, number: int) -> Participant:
     if not side.face:
         return Participant(voice=voice)
     # The two sides show different parts of the take at any time.
-    tracker = PlayedTracker(person.take, first=number * len(person.take.trackings) // 2)
+    first = number * len(person.take.trackings) // 2
+    tracker = PlayedTracker(person.take, first=first)
     seconds = MAX_SETTLING_S + call.settle_s + call.seconds + 10
     return Participant(
-        source=PlayedSource(person.take, seconds=seconds),
+        source=PlayedSource(person.take, seconds=seconds, seen_from=first if side.scene_kbps else None),
         tracker=tracker,
         avatar=person.avatar,
         signer=person.signer,
@@ -189,8 +196,10 @@ def _participant(call: TwoWayCall, number: int) -> Participant:
     )
 
 
-def _settings(call: TwoWayCall, *, audio: bool) -> CallSettings:
+def _settings(call: TwoWayCall, number: int, *, audio: bool) -> CallSettings:
+    scene_kbps = call.sides[number].scene_kbps
     return CallSettings(
+        sender=SenderSettings(scene=SceneSettings(scene_kbps) if scene_kbps else None),
         view=VIEW,
         addresses=Addresses.LOOPBACK,
         audio=audio,

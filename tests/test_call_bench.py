@@ -61,6 +61,10 @@ def test_a_take_is_played_to_and_fro() -> None:
     assert len(frames) == 9 and frames[0].rgb.shape == (played.height, played.width, 3)
     found = [played.trackings.index(tracker.track(f.rgb, f.timestamp_us)) for f in frames]
     assert found == [2, 3, 4, 5, 4, 3, 2, 1, 0]
+    assert not frames[4].rgb.any()
+    seen = [frame.rgb for frame in PlayedSource(played, seconds=0.3, seen_from=2)]
+    assert [(a == played.picture_at(n)).all() for n, a in zip(found, seen, strict=True)] == [True] * 9
+    assert seen[0].shape == frames[0].rgb.shape and seen[0].any()
 
 
 def test_a_closed_source_ends() -> None:
@@ -253,6 +257,11 @@ def test_cases_are_complete() -> None:
     }
     assert limits["speech 8k/60 on datachannel"] == {"total_kbps": 21, "forward_kbps": 5.8, "sack_kbps": 1.8}
     assert limits["both muted on audio"] == {"total_kbps": 6}
+    assert limits["faces and scenes of 5.5 kbps on datachannel"] == {"total_kbps": 15}
+    assert limits["speech 12k/60 and scenes of 5.5 kbps on audio"] == {
+        "on_top_kbps": 9,
+        "extra_packets_per_s": 0,
+    }
     assert {cause for causes in GROUPS.values() for cause in causes} == set(Cause)
 
 
