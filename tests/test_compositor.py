@@ -89,3 +89,29 @@ def test_letters_can_be_read_at_256() -> None:
     rows = np.flatnonzero((plate[:, :, :3].min(2) > 200).any(1))
     assert rows[-1] - rows[0] + 1 >= 8  # pixels of capital height
     assert plate[:, :, 3].max() > 245
+
+
+@pytest.mark.parametrize("side", [128, 256, 512])
+@pytest.mark.parametrize("behind", [0, 90, 255])
+def test_the_badge_can_be_read_on_any_background_and_covers_little(side: int, behind: int) -> None:
+    picture = np.full((side, side, 3), behind, np.uint8)
+    draw_badge(picture, Badge.AVATAR)
+    plate = text_plate("AVATAR", letter_height(side, side), side)
+    height, width, _ = plate.shape
+    part = picture[side - height :, :width, 0]
+    letters, ground = int(part.max()), int(part[:, width // 2][0])  # above the letters
+    assert contrast(letters, ground) >= 4.5
+    changed = (picture != behind).any(2)
+    assert not changed[: side - height].any() and not changed[:, width:].any()
+    assert height * width <= 0.012 * max(side, 256) ** 2
+
+
+def contrast(one: int, other: int) -> float:
+    """Return the contrast ratio of two greys (WCAG 2, relative luminance of sRGB)."""
+
+    def luminance(level: int) -> float:
+        value = level / 255
+        return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
