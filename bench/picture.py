@@ -42,7 +42,8 @@ from mien.protocol.errors import MienError
 from mien.protocol.quantizer import Quality
 
 EXAMPLE: Final = """examples:
-  mien bench picture --clips clips/ --out report/             some frames of every clip, in minutes
+  mien bench picture --clips clips/ --out report/             some frames of some clips, in minutes
+  mien bench picture --clips clips/ --out report/ --most 0    some frames of every clip
   mien bench picture --clips clips/ --out report/ --full      everything, in hours; may be stopped, and goes on
   mien bench picture --clips clips/ --out report/ --ours      without the video codecs
   mien bench picture --clips clips/ --only anna,ben --sizes 512 --json
@@ -58,6 +59,7 @@ FULL_RATES: Final = [6.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0]
 SCENE_KBPS: Final = "6"
 EQUAL_RIVALS: Final = ("SVT-AV1", "VP9")
 SHOWN_CLIPS: Final = 6
+QUICK_CLIPS: Final = 16  # two cores measure them in ten minutes or so
 POLL_S: Final = 0.5
 
 
@@ -77,6 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ours", action="store_true", help="leave out the video codecs")
     parser.add_argument("--only", default="", metavar="TEXT", help="clips whose name holds this, or a,b,c")
+    parser.add_argument(
+        "--most",
+        type=int,
+        metavar="N",
+        help=f"so many clips at most, evenly spread; 0: all (default: {QUICK_CLIPS}; all with --full or --only)",
+    )
     parser.add_argument(
         "--show", metavar="TEXT", help="clips whose pictures the report shows (default: six of them)"
     )
@@ -131,6 +139,8 @@ def run(options: argparse.Namespace) -> int:
         clips = find_clips(options.clips, options.only)
         return one_photo.run(clips, judging_bundle(), options.out, console, as_json=options.json)
     jobs, sampling = plan(options), sampling_of(options)
+    if len(jobs) < (there := len(find_clips(options.clips, options.only))):
+        console.print(f"{len(jobs)} of {there} clips, evenly spread: --most 0 takes all", style="yellow")
     rows_path = options.out / "rows.jsonl"
     options.out.mkdir(parents=True, exist_ok=True)
     left_out = work(unfinished(jobs, read_rows(rows_path, sampling.text)), options.jobs, console)
@@ -184,7 +194,7 @@ def plan(options: argparse.Namespace) -> list[Job]:
     bundle = judging_bundle()
     sampling = sampling_of(options)
     variants = tuple(chosen_variants(options))
-    clips = find_clips(options.clips, options.only)
+    clips = chosen_clips(options)
     shown = {clips[i] for i in spread(SHOWN_CLIPS, len(clips))}
     if options.show is not None:
         shown = set(find_clips(options.clips, options.show))
@@ -201,6 +211,17 @@ def plan(options: argparse.Namespace) -> list[Job]:
         )
         for clip in clips
     ]
+
+
+def chosen_clips(options: argparse.Namespace) -> list[Path]:
+    """Return the clips that are measured. Raises `MienError` where there are none."""
+    clips = find_clips(options.clips, options.only)
+    most = options.most
+    if most is None:
+        most = 0 if options.full or options.only else QUICK_CLIPS
+    if most < 0:
+        raise MienError(f"--most {most}: expected 0 or more")
+    return [clips[at] for at in spread(most, len(clips))] if most else clips
 
 
 def judging_bundle() -> Path:

@@ -92,9 +92,10 @@ def introduce(page: ReportPage, rows: Sequence[Row]) -> None:
     )
     page.details(
         "How it was measured",
-        "Wire kbps count every byte of one direction: a data-channel message of the avatar has 93 bytes of headers "
-        "over IPv4, an RTP packet of video 50 and its payload descriptor; audio kbps are what the avatar adds to the "
-        "packets of a voice. Left out on both sides: acknowledgements, STUN, RTCP. Before, once, an avatar was sent: "
+        "Wire kbps count every byte of one direction, headers over IPv4 included, as a call sends it: on the data channel "
+        "a scene's picture leaves in one message with what the face has to say by then; audio kbps are what packets of a "
+        "voice grow by. A packet of video has 50 bytes of RTP, UDP and IP and its payload descriptor. Left out on both "
+        "sides: acknowledgements, STUN, RTCP. Before, once, an avatar was sent: "
         f"{avatar_size(rows)}.",
         "Every picture of ours has its badge, and what the badge covers counts as missing. \u201cNo badge\u201d is the same "
         "picture before it, which nobody is shown: that is what compares with video, which has none here.",

@@ -79,6 +79,15 @@ def test_clips_are_found_by_parts_of_their_names(clips: Path) -> None:
         find_clips(clips / "nowhere", "")
 
 
+def test_a_quick_run_takes_some_clips_evenly_spread(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "QUICK_CLIPS", 1)
+    assert [c.stem for c in picture.chosen_clips(options(clips))] == ["ben"]
+    for more in (["--full"], ["--most", "0"], ["--most", "9"], ["--only", "a,b"]):
+        assert [c.stem for c in picture.chosen_clips(options(clips, *more))] == ["anna", "ben"]
+    with pytest.raises(MienError, match="--most -1"):
+        picture.chosen_clips(options(clips, "--most", "-1"))
+
+
 def test_quick_and_full_variants(clips: Path) -> None:
     quick = list(picture.chosen_variants(options(clips)))
     full = list(picture.chosen_variants(options(clips, "--full", "--quality", "low,normal")))
