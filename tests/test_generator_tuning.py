@@ -239,13 +239,13 @@ def test_verdicts_are_the_bench_s() -> None:
     rng = np.random.default_rng(5)
     truth = np.kron(rng.integers(0, 256, (24, 24, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     drawn = np.clip(truth + rng.normal(0, 20, truth.shape), 0, 255).astype(np.uint8)
-    found = Verdict.of(iter([(drawn, truth)]))
+    found = Verdict.of([(drawn, truth)])
     a, b = grey(drawn), grey(truth)
     assert found.ssim == pytest.approx(float(ssim_map(a, b)[0][5:-5, 5:-5].mean()), abs=0.01)
     assert found.gmsd == pytest.approx(float(gradient_similarity(a, b).std()), abs=0.01)
     assert found.edge == pytest.approx(float(gradient(a).mean() / gradient(b).mean()), abs=0.02)
     with pytest.raises(ValueError, match="no picture"):
-        Verdict.of(iter(()))
+        Verdict.of([])
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_the_command_keeps_nothing_that_is_no_better(
 ) -> None:
     path = command.out.with_suffix(".tuning")
     path.write_bytes(b"of the avatar before")
-    outcome = enroll_finetune.Outcome(Verdict(0.9, 0.1, 1), Verdict(0.89, 0.1, 1), 7, None)
+    outcome = enroll_finetune.Outcome(Verdict(0.9, 0.1, 1), Verdict(0.89, 0.1, 1), 7, 0.3, None)
     monkeypatch.setattr(enroll_finetune, "finetune", lambda *arguments, **named: outcome)
     assert command(Clip()) == 0
     said = capsys.readouterr().out

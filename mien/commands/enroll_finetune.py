@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from mien.decoder.generator import Generator
 from mien.decoder.recording import read_recording
 from mien.decoder.tuned_generator import tuned_model
@@ -31,7 +33,8 @@ Tell = Callable[[str, int, int], None]
 
 DEFAULT_MINUTES: Final = 4.0
 MINUTES: Final = (0.05, 120.0)
-JUDGED_STEP: Final = 3  # one of so many frames is compared
+JUDGED_STEP: Final = 2  # one of so many frames is compared
+SHARES: Final = (0.3, 0.6, 1.0)  # of what was learned: all of it may be too much of one clip
 LEAST_GAIN: Final = 0.001  # of SSIM or GMSD, for a tuning to be worth a file
 LEAST_EDGE: Final = 0.9  # sharpness that a tuning may not fall below, unless the generator for everybody did
 THREADS: Final = 2
@@ -45,6 +48,7 @@ class Outcome:
     everybody: "Verdict"
     tuned: "Verdict"
     steps: int
+    share: float  # of what was learned that is followed
     tuning: Tuning | None
 
     def as_json(self) -> dict[str, Any]:
@@ -52,6 +56,7 @@ class Outcome:
         return {
             "kept": self.tuning is not None,
             "steps": self.steps,
+            "share": self.share,
             "everybody": {k: round(v, 4) for k, v in asdict(self.everybody).items()},
             "tuned": {k: round(v, 4) for k, v in asdict(self.tuned).items()},
         }
@@ -108,18 +113,36 @@ def finetune(
         if stretch is not division.judged:
             examples.append(play.examples())
     losses = tuner.run(examples, seconds=60 * minutes, tell=lambda done, total: tell("learning", done, total))
-    tuning = fitted(
-        tuner.changes(),
-        owner=key.public_key,
-        generator=hashlib.sha256(model).digest(),
-        avatar_id=enrolment.avatar.avatar_id,
-        created_unix_s=enrolment.avatar.manifest.created_unix_s,
-    )
-    tell("comparing", 0, 2)
-    everybody = Verdict.of(play.judged(Generator(model), 0, step=JUDGED_STEP))
-    tell("comparing", 1, 2)
-    tuned = Verdict.of(play.judged(Generator(tuned_model(tuning)), 0, step=JUDGED_STEP))
-    return Outcome(everybody, tuned, len(losses), tuning if is_better(tuned, everybody) else None)
+    changes = tuner.changes()
+
+    def tuning_of(share: float) -> Tuning:
+        return fitted(
+            {name: np.asarray(share * change, np.float32) for name, change in changes.items()},
+            owner=key.public_key,
+            generator=hashlib.sha256(model).digest(),
+            avatar_id=enrolment.avatar.avatar_id,
+            created_unix_s=enrolment.avatar.manifest.created_unix_s,
+        )
+
+    # How far to go is chosen on the first half of what nothing was learned from; the second half decides.
+    tunings = [tuning_of(share) for share in SHARES]
+    networks = [model, *(tuned_model(tuning) for tuning in tunings)]
+    verdicts = []
+    for number, network in enumerate(networks):
+        tell("comparing", number, len(networks))
+        pairs = list(play.judged(Generator(network), 0, step=JUDGED_STEP))
+        half = len(pairs) // 2
+        verdicts.append((Verdict.of(pairs[:half]), Verdict.of(pairs[half:])))
+    (chosen_by, everybody), *others = verdicts
+    best = max(range(len(others)), key=lambda n: gain(others[n][0], chosen_by))
+    tuned = others[best][1]
+    kept = tunings[best] if is_better(tuned, everybody) else None
+    return Outcome(everybody, tuned, len(losses), SHARES[best], kept)
+
+
+def gain(tuned: "Verdict", everybody: "Verdict") -> float:
+    """Return how much better a tuning draws, in structure and gradients together."""
+    return (tuned.ssim - everybody.ssim) + (everybody.gmsd - tuned.gmsd)
 
 
 def is_better(tuned: "Verdict", everybody: "Verdict") -> bool:
