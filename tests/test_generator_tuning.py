@@ -256,7 +256,8 @@ def test_verdicts_are_the_bench_s() -> None:
         (Verdict(0.9004, 0.0996, 0.95), False),  # too little
         (Verdict(0.91, 0.101, 0.95), False),  # one at the cost of the other
         (Verdict(0.899, 0.09, 0.95), False),
-        (Verdict(0.91, 0.09, 0.85), False),  # soft
+        (Verdict(0.91, 0.09, 0.925), True),
+        (Verdict(0.91, 0.09, 0.915), False),  # soft
     ],
 )
 def test_what_is_worth_a_file(tuned: Verdict, better: bool) -> None:

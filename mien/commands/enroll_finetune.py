@@ -36,7 +36,7 @@ MINUTES: Final = (0.05, 120.0)
 JUDGED_STEP: Final = 2  # one of so many frames is compared
 SHARES: Final = (0.3, 0.6, 1.0)  # of what was learned: all of it may be too much of one clip
 LEAST_GAIN: Final = 0.001  # of SSIM or GMSD, for a tuning to be worth a file
-LEAST_EDGE: Final = 0.9  # sharpness that a tuning may not fall below, unless the generator for everybody did
+MOST_SOFTENED: Final = 0.02  # sharpness that a tuning may cost
 THREADS: Final = 2
 EXTRA: Final = "pip install 'mien[training]'"
 
@@ -141,15 +141,15 @@ def finetune(
 
 
 def gain(tuned: "Verdict", everybody: "Verdict") -> float:
-    """Return how much better a tuning draws, in structure and gradients together."""
-    return (tuned.ssim - everybody.ssim) + (everybody.gmsd - tuned.gmsd)
+    """Return how much better a tuning draws, in structure and gradients together; nothing makes up for softness."""
+    soft = tuned.edge < everybody.edge - MOST_SOFTENED
+    return (tuned.ssim - everybody.ssim) + (everybody.gmsd - tuned.gmsd) - float(soft)
 
 
 def is_better(tuned: "Verdict", everybody: "Verdict") -> bool:
     """Return whether a tuning is worth a file: better in structure or gradients, worse in neither, and not soft."""
     ssim, gmsd = tuned.ssim - everybody.ssim, everybody.gmsd - tuned.gmsd
-    sharp = tuned.edge >= min(LEAST_EDGE, everybody.edge)
-    return min(ssim, gmsd) >= 0 and max(ssim, gmsd) >= LEAST_GAIN and sharp
+    return gain(tuned, everybody) > 0 and min(ssim, gmsd) >= 0 and max(ssim, gmsd) >= LEAST_GAIN
 
 
 @dataclass(frozen=True, slots=True)
