@@ -24,7 +24,7 @@ from mien.bench import draw_moments
 from mien.bench.clip_folder import find_clips
 from mien.bench.contact_sheet import SideBySide
 from mien.bench.picture_footage import ENROLMENT_SHARE, count_frames
-from mien.bench.picture_metrics import Picture
+from mien.bench.picture_metrics import Picture, compared, grey
 from mien.bench.picture_report import read_film
 from mien.bench.picture_rows import code_digest
 from mien.bench.report_page import Best, PictureRow, ReportPage
@@ -37,6 +37,9 @@ VERDICTS: Final = ("gone", "better", "open")
 SIZE_PX: Final = 512
 SHOWN_PX: Final = 300
 FILM_PX: Final = 360  # each picture of a film
+FEWEST_FRAMES: Final = 3  # of a film: restlessness is a second difference
+MAP_PX: Final = 220
+MAP_GAIN: Final = 12
 TIMEOUT_S: Final = 1800
 
 
@@ -145,12 +148,27 @@ def add_fault(page: ReportPage, fault: Fault, clip: Path, drawn: Sequence[DrawnB
         shown = [(f"frame {n}", read_picture(by.still(n))) for n in fault.at if by.still(n).exists()]
         rows.append(PictureRow(by.title, shown))
     page.strip(rows, fault.clip, width_px=SHOWN_PX)
-    if film and all(by.film(fault.film).exists() for by in drawn):
+    if len(film) >= FEWEST_FRAMES and all(by.film(fault.film).exists() for by in drawn):
         target = kept / f"{clip.stem}-{fault.film[0]}-{fault.film[1]}.mp4"
         films = [film, *(read_film(by.film(fault.film))[1] for by in drawn)]
-        write_joint_film(target, ["original", *(by.title for by in drawn)], films, rate)
+        titles = ["original", *(by.title for by in drawn)]
+        write_joint_film(target, titles, films, rate)
         text = f"{fault.clip}, frames {fault.film[0]} to {fault.film[1] - 1}"
         page.clip(target, text, poster=read_film(target, 1)[1][0])
+        maps = [trembling(each) for each in films]
+        shown = [
+            (f"{title}: {level:.2f}", picture) for title, (level, picture) in zip(titles, maps, strict=True)
+        ]
+        page.strip([PictureRow("restless", shown)], "Where it trembles", width_px=MAP_PX, folded=True)
+
+
+def trembling(film: Sequence[Picture]) -> tuple[float, Picture]:
+    """Return how restless a film is and where: mean |second difference| over time, 8-bit steps, and a map of it."""
+    small = [grey(compared(picture, MAP_PX)) for picture in film]
+    pairs = zip(small, small[1:], small[2:], strict=False)
+    where = np.mean([np.abs(before - 2 * now + after) for before, now, after in pairs], axis=0)
+    bright = np.clip(MAP_GAIN * where, 0, 255).astype(np.uint8)
+    return float(where.mean()), np.repeat(bright[..., None], 3, axis=2)
 
 
 def write_joint_film(

@@ -281,7 +281,7 @@ def test_the_faults_page_shows_before_and_now(clips: Path, monkeypatch: pytest.M
         page = write_faults_page(clips, clips / "out", clips / "old", Progress(disable=True))
     text = page.read_text("utf-8")
     pictures = 2 * (1 + 4)  # of two frames: the original, each tier before and now
-    assert text.count("data:image/webp") == pictures + 1  # and the film's poster
+    assert text.count("data:image/webp") == pictures + 1 + 5  # and the film's poster, and where it trembles
     assert "a nose too long: better" in text and "shorter now" in text and "before, S" in text
     assert len(asked) == 2  # not drawn again
     assert asked[0][asked[0].index("--cut") + 1] == "12"
@@ -289,6 +289,16 @@ def test_the_faults_page_shows_before_and_now(clips: Path, monkeypatch: pytest.M
     (film,) = (clips / "out" / "faults").glob("*.mp4")
     frames = [frame.rgb for frame in open_source(str(film))]
     assert len(frames) == 5 and frames[0].shape[1] > 5 * picture_faults.FILM_PX
+
+
+def test_what_trembles_is_seen_where_it_does() -> None:
+    still = [np.full((64, 64, 3), 90, np.uint8) for _ in range(6)]
+    restless = [frame.copy() for frame in still]
+    for number, frame in enumerate(restless):
+        frame[:32] += np.uint8(40 * (number % 2))
+    level, where = picture_faults.trembling(restless)
+    assert picture_faults.trembling(still)[0] == 0 and level == pytest.approx(40, abs=1)
+    assert where[10].min() == 255 and where[-10].max() == 0
 
 
 def test_moments_and_films_are_drawn_once_each() -> None:
