@@ -45,6 +45,7 @@ PITCH_DEG: Final = 12.0
 JAW: Final = 0.08
 BLINK: Final = 0.15
 WITH, WITHOUT = "completed", "photo alone"
+SHEETS: Final = "one-photo"  # folder of the pictures to look at
 COLUMNS: Final = {
     "found": ".3f", "akd": ".2f", "mouth": ".2f", "eyes": ".2f", "blendshapes": ".4f", "pose_deg": ".2f",
     "jaw_corr": ".3f", "blink_corr": ".3f", "ssim": ".3f", "face_ssim": ".3f", "face_edge": ".2f",
@@ -262,7 +263,7 @@ def run(clips: Sequence[Path], bundle: Path, out: Path, console: Console, *, as_
     with (out / "one_photo.jsonl").open("w", encoding="utf-8") as file:
         for clip in track(clips, "clips", console=console, disable=not console.is_terminal):
             try:
-                found = measure(clip, bundle, size_px=SIZE_PX, out=out / "one-photo", kinds=(WITH, WITHOUT))
+                found = measure(clip, bundle, size_px=SIZE_PX, out=out / SHEETS, kinds=(WITH, WITHOUT))
             except MienError as error:
                 console.print(f"{clip.name}: left out: {error}", style="yellow")
                 continue
@@ -272,6 +273,12 @@ def run(clips: Sequence[Path], bundle: Path, out: Path, console: Console, *, as_
     if not rows:
         raise MienError("no clip could be measured")
     lines = summary(rows)
+    try:
+        from mien.bench.one_photo_page import write_photo_page  # matplotlib, only where it is needed
+
+        console.print(f"report: {write_photo_page(lines, list(COLUMNS), out / SHEETS, out)}")
+    except MienError as error:  # the figures are worth having without the page
+        console.print(f"no report: {error}", style="yellow")
     if as_json:
         for line in lines:
             print(json.dumps(line | provenance()))

@@ -1,9 +1,11 @@
 """The bench of one-photo avatars: which frame is the photo, which frames are compared, what the table says."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mien.bench.akd import EYE_BLINK_LEFT, JAW_OPEN, Face
 from mien.bench.one_photo import (
@@ -61,3 +63,20 @@ def test_medians_by_bin_and_kind() -> None:
         (WITHOUT, 2, 3, 15),
     ]
     assert json.loads(rows[0].to_json())["figures"] == {"akd": 0}
+
+
+def test_the_page_has_each_bin_and_the_sheets(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from mien.bench.one_photo_page import write_photo_page
+
+    rows = [
+        PhotoRow("a", kind, top, 5, 1.0, {"akd": top / 10, "mouth": 1.5}, 3, 1000)
+        for top in (0.0, 10.0, 20.0)
+        for kind in (WITH, WITHOUT)
+    ]
+    (tmp_path / "sheets").mkdir()
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "sheets" / "anna.png")
+    page = write_photo_page(summary(rows), ["akd", "mouth", "identity"], tmp_path / "sheets", tmp_path)
+    text = page.read_text("utf-8")
+    assert all(word in text for word in ("10-20", "photo alone", "anna", "data:image/png", "data:image/webp"))
+    assert ">identity<" not in text  # nobody measured it
