@@ -18,7 +18,7 @@ TICK_MODULUS: Final = 1 << 16
 # A temporal unit begins with this delimiter; it says nothing, so it is not sent.
 DELIMITER: Final = b"\x12\x00"
 # Units that came early wait for those before them; more of them mean that one is lost.
-MAX_WAITING: Final = 3
+MAX_WAITING: Final = 2
 _REFRESH: Final = 0x80
 _LAST: Final = 0x40
 _FACE: Final = 0x20

@@ -104,7 +104,7 @@ def test_after_a_loss_nothing_comes_until_a_refresh() -> None:
         out += [u.tick // 3 for u in assembler.add(parts[0])]
         wanted.append(assembler.wants_refresh)
     assert out == [0, 1, 2, 3, 9, 10, 11]
-    assert wanted == [False] * 6 + [True, True] + [False] * 3  # units 5 to 7 wait; then 4 is given up
+    assert wanted == [False] * 5 + [True] * 3 + [False] * 3  # units 5 and 6 wait; then 4 is given up
     assert assembler.lost == 1
 
 

@@ -91,7 +91,7 @@ def test_a_scene_goes_with_the_face_until_it_is_hidden_and_is_recorded(
     log = tmp_path / "talk.mien"
 
     async def script(one: CallSession, other: CallSession) -> None:
-        await until(scenes_at_least(other, 12), "a scene")
+        await until(scenes_at_least(other, 16), "a scene")
         assert one.camera_live and (await one.statistics()).camera_live
         one.hide()
         assert not one.camera_live

@@ -91,7 +91,7 @@ def test_a_loss_is_healed_by_a_refresh() -> None:
             shown += [p.tick for p in decoder.decode(message)]
         wanted.append(decoder.wants_refresh)
     assert shown == [0, 4, 8, 12, 16, *range(60, 90, 4)]
-    assert wanted.index(True) == 8 and not any(wanted[15:])
+    assert wanted.index(True) == 7 and not any(wanted[15:])
     assert decoder.lost == 1 and decoder.failures == 0
 
 
