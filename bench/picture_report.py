@@ -49,7 +49,7 @@ STRIP_PX: Final = {256: 200, 512: 300}
 
 
 def write_report(rows: Sequence[Row], out: Path) -> Path:
-    """Write `index.html` into `out`; return the page. Raises `MienError` without matplotlib."""
+    """Write `index.html` into `out`, and its plots as files; return the page. Raises `MienError` without matplotlib."""
     page = ReportPage(
         "Pictures", "the avatar and video codecs against the original, and what each costs on the wire"
     )
@@ -62,8 +62,10 @@ def write_report(rows: Sequence[Row], out: Path) -> Path:
         add_medians(page, some, "realtime", "Medians over clips; video in real time")
         if any(row.variant.mode == "best" for row in some):
             add_medians(page, some, "best", "Medians over clips; video at its best effort, which no call has")
+        drawn = plots(some)
+        (out / f"rates-{size}.png").write_bytes(drawn)
         page.figure(
-            plots(some),
+            drawn,
             "Medians over clips. Our tiers: full, on the data channel; hollow, in the packets of a voice. Video: full, in "
             "real time; dashed, best effort; hollow, as much of the wire as ours",
         )

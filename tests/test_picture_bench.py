@@ -231,6 +231,7 @@ def test_the_page_shows_figures_and_pictures(tmp_path: Path) -> None:
             film_path(tmp_path, "anna", name), [smooth_picture(i, 256) for i in range(3)], Fraction(25)
         )
     page = write_report(rows, tmp_path).read_text("utf-8")
+    assert (tmp_path / "rates-256.png").read_bytes().startswith(b"\x89PNG")
     assert "wire as W" in page and "Parity" in page and "+100 %" in page
     assert "ssim, no badge" in page and "1/2" in page and "S ≥ 0.86: met" in page
     assert "best effort, which" not in page  # nobody coded any
