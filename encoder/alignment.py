@@ -217,8 +217,8 @@ class Learned:
         terms = self._terms(landmarks)
         fresh: Floats = (1 - KEPT) * np.diag(RIDGE) + np.outer(terms, terms)
         self._normal = np.asarray(KEPT * self._normal + fresh, np.float64)
-        self._target = KEPT * self._target + np.outer(terms, parts)
-        self._parts = np.linalg.solve(self._normal, self._target)
+        self._target = np.asarray(KEPT * self._target + np.outer(terms, parts), np.float64)
+        self._parts = np.asarray(np.linalg.solve(self._normal, self._target), np.float64)
 
     def _terms(self, landmarks: Floats) -> Floats:
         # Not carried further than it was seen: a line through measurements means nothing far from them.
