@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mien.bench import fuzz_avatars, fuzz_control, fuzz_logs, fuzz_messages, fuzz_scenes
+from mien.bench import fuzz_avatars, fuzz_control, fuzz_logs, fuzz_messages, fuzz_scenes, fuzz_tunings
 from mien.bench.fuzz_target import Target
 
 TARGETS: Final[tuple[Target, ...]] = (
@@ -11,4 +11,5 @@ TARGETS: Final[tuple[Target, ...]] = (
     *fuzz_logs.TARGETS,
     *fuzz_avatars.TARGETS,
     *fuzz_control.TARGETS,
+    *fuzz_tunings.TARGETS,
 )
