@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from mien.call.carrier_choice import CarrierWish
+from mien.encoder.scene_encoder import USUAL_KBPS
 
 
 class Voice(StrEnum):
@@ -63,7 +64,7 @@ MUTED_KBPS: Final = 6.0
 ON_TOP: Final = (Limit("on_top_kbps", 3.5), Limit("extra_packets_per_s", 0.0))
 DATA_CHANNEL: Final = (Limit("forward_kbps", 5.8), Limit("sack_kbps", 1.8))
 # A scene layer, and what it may cost together with the face: all of one way by the data channel; on top of a voice.
-SCENE_KBPS: Final = 5.5
+SCENE_KBPS: Final = USUAL_KBPS
 SCENE_BY_CHANNEL_KBPS: Final = 15.0
 SCENE_ON_TOP_KBPS: Final = 9.0
 CARRIERS: Final = (CarrierWish.AUDIO, CarrierWish.DATACHANNEL)
