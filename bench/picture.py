@@ -53,7 +53,7 @@ EXAMPLE: Final = """examples:
 SIZES_PX: Final = (256, 512)
 FAMILIES: Final = tuple(dict.fromkeys(r.family for r in RIVALS))
 # Payload kbps. At 512 a quick run asks the strongest rival alone.
-QUICK_RATES: Final = {256: [10.0, 20.0, 40.0], 512: [20.0, 60.0]}
+QUICK_RATES: Final = {256: [10.0, 20.0, 40.0], 512: [10.0, 20.0, 60.0]}
 QUICK_AT_512: Final = ("SVT-AV1",)
 FULL_RATES: Final = [6.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0]
 SCENE_KBPS: Final = "6"

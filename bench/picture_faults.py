@@ -35,7 +35,7 @@ from mien.protocol.errors import MienError
 FAULTS: Final = Path(__file__).with_name("assets") / "picture_faults.json"
 VERDICTS: Final = ("gone", "better", "open")
 SIZE_PX: Final = 512
-SHOWN_PX: Final = 300
+SHOWN_PX: Final = 240
 FILM_PX: Final = 360  # each picture of a film
 FEWEST_FRAMES: Final = 3  # of a film: restlessness is a second difference
 MAP_PX: Final = 220
@@ -135,18 +135,14 @@ def _clip_of(clips: Path, name: str) -> list[Path]:
 
 
 def add_fault(page: ReportPage, fault: Fault, clip: Path, drawn: Sequence[DrawnBy], kept: Path) -> None:
-    """Add a fault's stills, a row for the original and for each version's tier, and its film."""
+    """Add a fault's stills, the original and each version's tiers beside each other, and its film."""
     stills, film, rate = originals(clip, fault)
     page.heading(f"{fault.fault}: {fault.verdict}")
     page.text(fault.note)
-    rows = [
-        PictureRow(
-            "original", [(f"frame {number}", stills[number]) for number in fault.at if number in stills]
-        )
-    ]
-    for by in drawn:
-        shown = [(f"frame {n}", read_picture(by.still(n))) for n in fault.at if by.still(n).exists()]
-        rows.append(PictureRow(by.title, shown))
+    rows = []
+    for number in (n for n in fault.at if n in stills):
+        shown = [(by.title, read_picture(by.still(number))) for by in drawn if by.still(number).exists()]
+        rows.append(PictureRow(f"frame {number}", [("original", stills[number]), *shown]))
     page.strip(rows, fault.clip, width_px=SHOWN_PX)
     if len(film) >= FEWEST_FRAMES and all(by.film(fault.film).exists() for by in drawn):
         target = kept / f"{clip.stem}-{fault.film[0]}-{fault.film[1]}.mp4"

@@ -45,7 +45,7 @@ RATES: Final = ("wire_kbps", "audio_wire_kbps")
 ACROSS: Final = 4  # plots in a row
 FILMS_ACROSS: Final = 4
 TICKS_KBPS: Final = (2, 5, 10, 20, 50, 100)
-STRIP_PX: Final = {256: 200, 512: 300}
+STRIP_PX: Final = {256: 190, 512: 230}
 
 
 def write_report(rows: Sequence[Row], out: Path) -> Path:
@@ -352,14 +352,28 @@ def add_side_by_side(page: ReportPage, rows: Sequence[Row], out: Path) -> None:
         if not shown or not originals:
             continue
         moments = [path.stem.rsplit("-", 1)[1] for path in originals]
-        strips = [PictureRow("original", [("", path.read_bytes()) for path in originals])]
-        for row in shown:
-            paths = [folder / f"{row.variant.text}-{moment}.webp" for moment in moments]
-            pictures = [("", path.read_bytes()) for path in paths if path.exists()]
-            strips.append(PictureRow(caption(row), pictures))
-        page.strip(strips, f"{clip}, {size} px", width_px=STRIP_PX.get(size, size))
+        first = [row for row in shown if row.variant.is_ours or row.variant.coder == ANCHOR]
+        rest = [row for row in shown if row not in first]
+        for some, folded in ((first, False), (rest, True)):
+            strips = [
+                moment_strip(folder, path, moment, some)
+                for path, moment in zip(originals, moments, strict=True)
+            ]
+            if some:
+                title = f"{clip}, {size} px" + (": other codecs" if folded else "")
+                page.strip(strips, title, width_px=STRIP_PX.get(size, size), folded=folded)
         if film := joint_film(out, clip, size, shown):
             page.clip(film, f"{clip}, {size} px: a film", folded=True)
+
+
+def moment_strip(folder: Path, original: Path, moment: str, shown: Sequence[Row]) -> PictureRow:
+    """Return the original at one moment, and the same drawn or decoded, beside each other."""
+    pictures = [("original", original.read_bytes())]
+    for row in shown:
+        path = folder / f"{row.variant.text}-{moment}.webp"
+        if path.exists():
+            pictures.append((caption(row), path.read_bytes()))
+    return PictureRow(f"frame {int(moment)}", pictures)
 
 
 def chosen_rows(rows: Sequence[Row]) -> list[Row]:

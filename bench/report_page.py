@@ -245,7 +245,7 @@ _STYLE: Final = """
   --line: #343b43; --soft: #1f242a; --accent: #7cc4dd; } }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1280px; margin: 0 auto; padding: 24px 20px 64px; }
+main { max-width: 1440px; margin: 0 auto; padding: 24px 20px 64px; }
 h1 { font-size: 27px; margin: 0 0 4px; } h2 { font-size: 20px; margin: 40px 0 10px; }
 .subtitle { color: var(--faint); margin: 0 0 18px; font-size: 16px; } p, ul { max-width: 78ch; }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 18px; max-width: none; }
@@ -262,6 +262,7 @@ tbody tr:hover { background: var(--soft); }
 tbody tr:hover > :first-child { background: var(--soft) !important; }
 .strip th, .strip td { border: 0; padding: 3px 4px; text-align: center; }
 .strip th { text-align: left; vertical-align: middle; font-weight: 600; max-width: 130px; }
+.strip td { vertical-align: top; max-width: 260px; }
 .strip img { display: inline-block; border-radius: 3px; }
 figure { margin: 14px 0; } figcaption, small { color: var(--faint); font-size: 13px; }
 figure img, figure video { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
