@@ -15,6 +15,7 @@ from typing import Final
 from mien.call.carrier_cadence import pause_gap_ms
 from mien.call.opus import FRAMES_MS, MAX_KBPS, MIN_KBPS, VoiceSettings
 from mien.call.redundancy import NO_REPEATS, Redundancy
+from mien.encoder.scene_encoder import SCENE_RATE
 from mien.protocol.control import Carrier
 from mien.protocol.errors import MienError
 from mien.protocol.quantizer import Quality
@@ -29,7 +30,9 @@ SACK_KBPS: Final = 1.7  # 93 bytes every 450 ms, for messages that come by the d
 STUN_KBPS: Final = 0.4  # everything fixed in the dearest 5 s
 REPORTS_KBPS: Final = 0.6  # and their SACKs
 RTCP_KBPS: Final = 0.4
-SCENE_FACTOR: Final = 1.3  # headers, and seconds that are dearer than others
+SCENE_HEADERS_KBPS: Final = 0.5  # 8 bytes a picture, of message and capsule
+SCENE_FACTOR: Final = 1.1  # seconds that are dearer than others
+SCENE_GAP_MS: Final = float(1000 / SCENE_RATE)
 
 # Payload of a lively face (9 of 10 clips take less, in their dearest 5 s) at 30 ticks a second, by frames a message.
 _FRAMES: Final = (1, 2, 3, 4, 6, 8, 10, 13, 16)
@@ -199,7 +202,7 @@ def _plan(
     quality: Quality,
 ) -> Plan:
     fixed = STUN_KBPS + REPORTS_KBPS + (SACK_KBPS if situation.acknowledges else 0.0)
-    fixed += SCENE_FACTOR * situation.scene_kbps
+    fixed += SCENE_HEADERS_KBPS + SCENE_FACTOR * situation.scene_kbps if situation.scene_kbps else 0.0
     fixed += RTCP_KBPS if Carrier.AUDIO in situation.carriers or voice else 0.0
     voice_kbps = voice.kbps + 8 * VOICE_PACKET_BYTES / voice.frame_ms if voice else 0.0
     face_kbps = ride_kbps = least_kbps = 0.0
@@ -211,7 +214,8 @@ def _plan(
 
         ride_kbps = messages(gap_ms, RIDE_BYTES)
         if carrier is Carrier.DATACHANNEL:
-            face_kbps = messages(gap_ms, CHANNEL_BYTES)
+            # A scene's picture takes along what the face has to say by then.
+            face_kbps = messages(min(gap_ms, SCENE_GAP_MS) if situation.scene_kbps else gap_ms, CHANNEL_BYTES)
         elif voice is None:
             face_kbps = messages(silence_gap_ms, MADE_PACKET_BYTES)
         else:

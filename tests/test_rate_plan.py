@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mien.call.opus import VoiceSettings
 from mien.call.rate_plan import Situation, best_plan, check_budget, least_kbps, payload_kbps
-from mien.call.redundancy import IN_BURSTS_BY_CHANNEL, Redundancy
+from mien.call.redundancy import IN_BURSTS_BY_CHANNEL, NO_REPEATS, Redundancy
 from mien.protocol.control import Carrier
 from mien.protocol.errors import MienError
 from mien.protocol.quantizer import Quality
@@ -119,3 +119,16 @@ def test_longer_messages_and_fewer_repeats_cost_less() -> None:
         assert costs == sorted(costs, reverse=True)
         assert payload_kbps(quality, 6, Redundancy(1)) > payload_kbps(quality, 6)
         assert payload_kbps(quality, 6, Redundancy(1, 4)) > payload_kbps(quality, 6, Redundancy(1))
+
+
+def test_a_scene_makes_the_messages_of_the_data_channel_more_frequent() -> None:
+    plain, with_scene = Situation(), Situation(scene_kbps=5.0)
+    headers_kbps = 7.5 * 93 * 8 / 1000  # whatever the face would do alone
+    assert least_kbps(with_scene) > 5.0 + headers_kbps + payload_kbps(Quality.LOW, 4, NO_REPEATS)
+    assert least_kbps(with_scene) - least_kbps(plain) < 5.0 + headers_kbps
+
+
+def test_a_scene_in_packets_of_a_voice_costs_its_bits_and_little_more() -> None:
+    plain = replace(TALK, carriers=frozenset({Carrier.AUDIO}))
+    more = least_kbps(replace(plain, scene_kbps=5.0)) - least_kbps(plain)
+    assert 5.4 < more < 6.5
