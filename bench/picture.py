@@ -36,7 +36,7 @@ from mien.bench.picture_summary import summary_rows, table_of
 from mien.bench.provenance import provenance
 from mien.bench.rivals import RIVALS, missing
 from mien.decoder.generator import shipped_generator
-from mien.encoder.scene_encoder import check_kbps
+from mien.encoder.scene_encoder import USUAL_KBPS, check_kbps
 from mien.models.store import find_model
 from mien.protocol.errors import MienError
 from mien.protocol.quantizer import Quality
@@ -56,7 +56,7 @@ FAMILIES: Final = tuple(dict.fromkeys(r.family for r in RIVALS))
 QUICK_RATES: Final = {256: [10.0, 20.0, 40.0], 512: [10.0, 20.0, 60.0]}
 QUICK_AT_512: Final = ("SVT-AV1",)
 FULL_RATES: Final = [6.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0]
-SCENE_KBPS: Final = "6"
+SCENE_KBPS: Final = f"{USUAL_KBPS:g}"
 EQUAL_RIVALS: Final = ("SVT-AV1", "VP9")
 SHOWN_CLIPS: Final = 6
 QUICK_CLIPS: Final = 16  # two cores measure them in ten minutes or so

@@ -22,6 +22,7 @@ from mien.bench.picture_summary import medians, summary_rows, table_of
 from mien.bench.picture_tiers import aims_of, pairs_of_tiers, steps
 from mien.decoder.output import VideoSink
 from mien.encoder.capture import open_source
+from mien.encoder.scene_encoder import USUAL_KBPS
 from mien.protocol.errors import MienError
 from tests.picture_fixtures import smooth_picture
 
@@ -107,13 +108,13 @@ def test_every_tier_at_every_scene_rate(clips: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(picture, "shipped_generator", lambda: None)  # as without ONNX Runtime
     assert {v.coder for v in picture.chosen_variants(wanted)} == {"W", "W+scene"}
     some = options(clips, "--ours", "--sizes", "512", "--tiers", "W+scene")
-    assert [v.text for v in picture.chosen_variants(some)] == ["512-W+scene-normal-6"]
+    assert [v.text for v in picture.chosen_variants(some)] == [f"512-W+scene-normal-{USUAL_KBPS:g}"]
 
 
 def test_video_gets_the_rates_of_w_and_of_the_scene(clips: Path) -> None:
     equal = [v for v in picture.chosen_variants(options(clips, "--sizes", "256")) if v.mode == "equal"]
     assert {(v.coder, v.target_kbps) for v in equal} == {
-        ("SVT-AV1", 0), ("SVT-AV1", 6), ("VP9", 0), ("VP9", 6)
+        ("SVT-AV1", 0), ("SVT-AV1", USUAL_KBPS), ("VP9", 0), ("VP9", USUAL_KBPS)
     }  # fmt: skip
 
 
