@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.models.face_model import FaceModel
 from mien.models.rotation import rotation_matrix
 from mien.models.topology import FACE_OVAL
 from mien.protocol.errors import WireError
@@ -27,9 +28,11 @@ RING_FRACTIONS: Final = (0.14, 0.36, 0.66, 1.0)
 ANCHOR_COUNT: Final = RAYS * len(RING_FRACTIONS)
 # A row: v (3), w (1), c (2), J (2 x 6, row by row).
 ROW_LENGTH: Final = 6 + 2 * POSE_COUNT
-# The prior: learned from the optical flow of 14 people, 13 % nearer to it than a flatter head was;
-# gaps are in radii of the face oval. Ears and hair lie this deep behind the pupils' plane, more the farther out.
-HEAD_DEPTH: Final = (0.82, 0.60)
+# The prior; gaps are in radii of the face oval. The head goes on where the face ends: at its oval it is as deep as that
+# (1.1 at the ears, 0 at forehead and chin), and farther out it comes up to the first number, within the second.
+# One photo's head, turned by 8 to 32 degrees and compared with the real one (six people), has SSIM +.009 and +.6 dB
+# against one depth all around; with 1.5 or 3.0 it is less.
+HEAD_DEPTH: Final = (2.1, 0.4)
 # How much goes along with the head: almost all within the first number of radii, then ever less, this steeply.
 HEAD_SHARE: Final = (1.0, 2.5)
 SHOULDERS: Final = 0.3  # of the first number, less below the face
@@ -110,8 +113,9 @@ def default_rings(
     reach, fall = HEAD_SHARE
     share = np.exp(-((gap / (reach - SHOULDERS * down)) ** fall))
     share[-1] *= BORDER
-    near, far = HEAD_DEPTH
-    depth = near + far * np.minimum(gap, 1.0)
+    farthest, within = HEAD_DEPTH
+    at_oval = FaceModel.load().mean[list(FACE_OVAL), 2].astype(np.float64)
+    depth = at_oval + (farthest - at_oval) * (1 - np.exp(-gap / within))
     return assemble(place.reshape(-1, 2), depth.ravel(), share.ravel(), pose)
 
 
