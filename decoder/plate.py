@@ -5,8 +5,8 @@ with the hair. So the references' mattes say where the person is, with a rim of 
 mattes are not exact to the pixel; beyond the rim a plate is shown that stands still: at each place what the
 references show there where the person is not. It is trusted where those that show a place agree: a camera that moved
 between them leaves nothing to trust, and the background goes on travelling with the references. What none shows is
-filled from around it: where a head was in all of them, a soft wall that stands still is seen less than a rim of the
-background that goes along with the hair.
+filled from around it (`mien.decoder.plate_fill`): where a head was in all of them, a guessed wall that stands still is
+seen less than a rim of the background that goes along with the hair.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from mien.decoder.plate_fill import fill
 from mien.decoder.sampling import smoothstep
 from mien.models.topology import FACE_OVAL
 
@@ -75,7 +76,7 @@ def make_plate(pictures: NDArray[np.uint8], mattes: Sequence[NDArray[np.uint8] |
     compared = (weight > SEEN[1]).sum(0) > 1
     if compared.any() and np.quantile(error[compared], QUANTILE) > MOVED:
         trust = np.zeros_like(trust)
-    filled = np.clip(push_pull(rgb, seen), 0, 255)
+    filled = np.clip(fill(rgb, seen, np.asarray(pictures.mean(0), np.float32)), 0, 255)
     masks = np.stack([person_mask(matte, RIM * longer) for matte in known])
     return Plate(np.rint(filled).astype(np.uint8), np.rint(255 * trust).astype(np.uint8), masks)
 
@@ -133,26 +134,6 @@ def disagreement(
     seen = np.asarray(weight.max(0) > SEEN[0], np.float32)
     around = softened_float(apart * seen, sigma_px) / np.maximum(softened_float(seen, sigma_px), 1e-2)
     return np.asarray(around, np.float32)
-
-
-def push_pull(rgb: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Fill what has no weight smoothly from what is around: rgb [h, w, 3], weight [h, w] 0 to 1."""
-    height, width = weight.shape
-    if min(height, width) < 2:
-        return rgb
-    odd = ((0, height % 2), (0, width % 2), (0, 0))
-    both = np.pad(np.concatenate([rgb * weight[..., None], weight[..., None]], 2), odd)
-    tall, wide, _ = both.shape
-    halved = both.reshape(tall // 2, 2, wide // 2, 2, 4).sum((1, 3))
-    coarse = halved[..., :3] / np.maximum(halved[..., 3:], LEAST_WEIGHT)
-    filled = enlarged(push_pull(coarse, np.minimum(halved[..., 3], 1)), (wide, tall))[:height, :width]
-    return np.asarray(filled + (rgb - filled) * weight[..., None], np.float32)
-
-
-def enlarged(rgb: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return float32 [h, w, 3] at (width, height)."""
-    planes = [Image.fromarray(np.ascontiguousarray(rgb[..., c])) for c in range(3)]
-    return np.stack([np.asarray(p.resize(size, Image.Resampling.BILINEAR), np.float32) for p in planes], 2)
 
 
 def grown(matte: NDArray[np.uint8], reach_px: float) -> NDArray[np.uint8]:

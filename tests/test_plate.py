@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.decoder.plate import CLEAR, RIM, Plate, grown, make_plate, push_pull, with_head
+from mien.decoder.plate import CLEAR, RIM, Plate, grown, make_plate, with_head
+from mien.decoder.plate_fill import push_pull
 from mien.decoder.renderer import Renderer
 from mien.models.face_model import FaceModel, project
 from mien.models.pictures import decode_matte, decode_picture, encode_matte, encode_picture
