@@ -35,6 +35,9 @@ IRIS_REACH: Final = 0.25
 # From the lids and corners, a share of the eye's opening and width.
 IRIS_MARGIN: Final = 0.04
 SKIRT: Final = 2.0
+# A tracked face oval lies on the outline: what is beside it in a reference would be stretched over the cheek of a head
+# that turns. So the face ends inside: so much of the way to the next landmarks within.
+SEAM_INSIDE: Final = 0.5
 # What is left at least between the face oval and the rings, in inter-pupil distances.
 LEAST_GAP: Final = 0.06
 # Model-space depth of the rings: behind every landmark, so that the face covers hair it turns over.
@@ -163,12 +166,31 @@ def place_vertices(
         opening = face[list(loop)]
         face[centre] = keep_inside(face[centre], opening)
         out[rim] = iris_rim(opening, face[centre], mirrored=eye == 1)
+    seam = seam_of(face)
+    face[list(FACE_OVAL)] = seam
     out[:LANDMARK_COUNT] = face
-    out[OVAL_AGAIN] = face[list(FACE_OVAL)]
-    anchors = in_order(face[list(FACE_OVAL), :2], ring_positions(rings, pose, known=known) + offset, scale)
+    out[OVAL_AGAIN] = seam
+    anchors = in_order(seam[:, :2], ring_positions(rings, pose, known=known) + offset, scale)
     out[LANDMARK_COUNT : LANDMARK_COUNT + ANCHOR_COUNT, :2] = anchors
     out[LANDMARK_COUNT + ANCHOR_COUNT : RINGS_END, :2] = skirt_around(anchors[-RAYS:])
     out[MOUTH_RIM] = out[MOUTH_CORE] = face[list(INNER_LIPS)]
+    return out
+
+
+def seam_of(face: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where the face gives way to what surrounds it, [36, 3], inside the oval of landmarks [478, 3]."""
+    oval = face[list(FACE_OVAL)]
+    return np.asarray(oval + SEAM_INSIDE * (beside_oval() @ face - oval))
+
+
+@cache
+def beside_oval() -> NDArray[np.float64]:
+    """Return the mean of each oval landmark's neighbours that are not on the oval: weights [36, 478]."""
+    skin = load_topology().skin.astype(np.intp)
+    out = np.zeros((len(FACE_OVAL), LANDMARK_COUNT))
+    for row, landmark in enumerate(FACE_OVAL):
+        near = np.setdiff1d(skin[(skin == landmark).any(1)], FACE_OVAL)
+        out[row, near] = 1 / len(near)
     return out
 
 
