@@ -46,6 +46,10 @@ NOT_TURNED_UP: Final = 20.0
 LACK_RAMP: Final = (0.3, 0.7)
 LEAST_OPENING: Final = 0.03
 SHARPNESS: Final = 2.0
+# The larger a face is drawn, the more pixels apart are two pictures of one skin that a mean lays over each other, and
+# the more of its detail is lost: skin and surround are chosen more sharply then. By the drawn picture's longer side.
+SKIN_SHARPNESS: Final = (2.0, 4.0)
+SKIN_SIZES_PX: Final = (256, 512)
 # Skin and surround come from the first reference where others are hardly nearer: two pictures of clothes, hair or
 # a hand laid over each other look worse than one that is a little farther.
 SECOND_BEST: Final = 1.0
@@ -69,7 +73,7 @@ class Blender:
     [v, regions] how much of each vertex belongs to each of `REGION_NAMES` (the rest is skin, or surround).
     `mirrored` [r] are there for what no other shows (`mien.decoder.far_side`), so it does not matter how they are
     turned, but how far the head is: `outwards` [478, 3] are its normals in model space, `known` [478] how far ahead
-    the others show each landmark at best (`most_ahead`).
+    the others show each landmark at best (`most_ahead`). `skin_sharpness` as from `skin_sharpness_at`.
     """
 
     shapes: NDArray[np.float64]
@@ -79,6 +83,7 @@ class Blender:
     mirrored: NDArray[np.bool_]
     outwards: NDArray[np.float64]
     known: NDArray[np.float64]
+    skin_sharpness: float = SHARPNESS
 
     def weights(
         self, shape: NDArray[np.floating], turn: NDArray[np.floating]
@@ -94,18 +99,22 @@ class Blender:
         skin = turned + SKIN_SHAPE * whole
         regions = regions + REGION_TURN * turned + REGION_WHOLE * whole
         skin[1:] += SECOND_BEST
-        distance = self.shares @ regions + (1 - self.shares.sum(1, keepdims=True)) * skin
+        plain = 1 - self.shares.sum(1, keepdims=True)
+        distance = self.shares @ regions + plain * skin
         distance += HIDDEN_PENALTY * (1 - self.visibility)
+        sharpness = SHARPNESS + (self.skin_sharpness - SHARPNESS) * plain
         if not self.mirrored.any():
-            shown = soft_choice(distance).astype(np.float32)
+            shown = soft_choice(distance, sharpness).astype(np.float32)
             return shown, shown
         turned_up = revealed(self.outwards, self.known, np.asarray(turn, np.float64))
         distance[:LANDMARK_COUNT, self.mirrored] += NOT_TURNED_UP * (1 - turned_up[:, None])
-        shown = soft_choice(distance).astype(np.float32)
+        shown = soft_choice(distance, sharpness).astype(np.float32)
         formed = shown.copy()
         lent = np.flatnonzero((shown[:, self.mirrored] > 0).any(1))
         formed[lent] = 0
-        formed[np.ix_(lent, np.flatnonzero(~self.mirrored))] = soft_choice(distance[lent][:, ~self.mirrored])
+        formed[np.ix_(lent, np.flatnonzero(~self.mirrored))] = soft_choice(
+            distance[lent][:, ~self.mirrored], sharpness[lent]
+        )
         return shown, formed
 
     def turn_distance(self, turn: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -143,8 +152,16 @@ def mouth_lack(now: float, shown: float) -> float:
     return float(np.clip((high - shown / now) / (high - low), 0, 1)) * min(1.0, now / LEAST_OPENING - 1)
 
 
-def soft_choice(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn squared distances [v, r] into weights [v, r], rows summing to 1; what is far from the best gets 0."""
-    weight = np.exp(-SHARPNESS * (distance - distance.min(1, keepdims=True)))
+def skin_sharpness_at(longer_px: int) -> float:
+    """Return how sharply references of skin and surround give way to each other in a picture of this longer side."""
+    return float(np.interp(longer_px, SKIN_SIZES_PX, SKIN_SHARPNESS))
+
+
+def soft_choice(distance: NDArray[np.float64], sharpness: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Turn squared distances [v, r] into weights [v, r], rows summing to 1; what is far from the best gets 0.
+
+    `sharpness` [v, 1] says how soon.
+    """
+    weight = np.exp(-sharpness * (distance - distance.min(1, keepdims=True)))
     weight = np.maximum(weight - FLOOR, 0)
     return np.asarray(weight / weight.sum(1, keepdims=True))

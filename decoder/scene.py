@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.decoder.blend import Blender, mouth_lack
+from mien.decoder.blend import Blender, mouth_lack, skin_sharpness_at
 from mien.decoder.far_side import far_side_seen, find_far_side, most_ahead
 from mien.decoder.framing import Framing, reframe
 from mien.decoder.mesh import (
@@ -35,6 +35,10 @@ DEFAULT_CAVITY: Final = (58, 24, 24)  # sRGB, inside a mouth that no reference s
 MAX_REFERENCES: Final = 8  # what the shader has room for
 # Textures up to this many times the drawn size keep the picture sharp; beyond that they would alias.
 TEXTURE_SHARE: Final = 2.0
+# Textures that are less than twice as fine as the drawn picture are made so many times finer, by a filter better than
+# the bilinear one that samples them.
+FINER: Final = 2
+SOFT_FROM: Final = 0.55
 # What can be drawn: a turn of the head, log of its scale, its way from the centre, a vertex's from the origin.
 # What was measured between the references' turns of the head is carried on beyond them by as much again, and this.
 KNOWN_MARGIN: Final = 0.1  # radians
@@ -118,7 +122,10 @@ class Scene:
             seen[:, i] = far_side_seen(seen[:, i])
         outwards = vertex_normals(shapes[0], load_topology().skin.astype(np.intp))
         known = most_ahead(outwards, poses[~borrowed, :3])
-        self.blender = Blender(shapes, poses[:, :3], seen, region_shares(), borrowed, outwards, known)
+        self.blender = Blender(
+            shapes, poses[:, :3], seen, region_shares(), borrowed, outwards, known,
+            skin_sharpness_at(max(width, height)),
+        )  # fmt: skip
         self.openings = mouth_gap(shapes)
 
     def _lay_out_pictures(self, references: Sequence[ReferencePicture], zoom: float) -> None:
@@ -131,7 +138,11 @@ class Scene:
         masks[real] = plate.masks
         if plate.masks.any():  # of a mirrored one only the face is shown
             masks[[i for i, r in enumerate(references) if r.mirrored]] = 255
-        self.textures = np.concatenate([pictures, masks[..., None]], 3)  # RGB, where the person is
+        finer = finer_by(self.framing.width * zoom / size[0])
+        fine = finer * size[0], finer * size[1]
+        both = zip(pictures, masks, strict=True)
+        # RGB, where the person is
+        self.textures = np.stack([np.dstack([resized(p, fine), resized(m, fine)]) for p, m in both])
         self.plate = np.concatenate([plate.rgb, plate.trust[..., None]], 2)
         # Where a pixel of the drawn picture lies in the plate: uv = scale * pixel + offset.
         across = np.array([self.framing.width, self.framing.height]) * zoom
@@ -244,6 +255,14 @@ def lay_out(pictures: Sequence[NDArray[np.uint8]], framing: Framing, zoom: float
     )
     size = max(2, round(framing.width * wanted)), max(2, round(framing.height * wanted))
     return np.stack([resized(p, size) for p in pictures])
+
+
+def finer_by(stretch: float) -> int:
+    """Return how many times finer textures are laid out that are drawn `stretch` times as large.
+
+    Bilinear sampling between pixels that are about as large as those of the drawn picture softens it.
+    """
+    return FINER if stretch > SOFT_FROM else 1
 
 
 def resized(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

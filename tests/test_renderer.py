@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.decoder.blend import soft_choice
+from mien.decoder.blend import skin_sharpness_at, soft_choice
 from mien.decoder.framing import Framing, reframe
 from mien.decoder.mesh import MOUTH_CORE
 from mien.decoder.numpy_renderer import visible_pixels
 from mien.decoder.renderer import Renderer
+from mien.decoder.scene import finer_by
 from mien.models.face_model import FaceModel
 from mien.models.pictures import decode_picture
 from mien.protocol.state import LANDMARK_COUNT
@@ -138,8 +139,19 @@ def test_wild_states_are_drawn_without_failing(twin: Renderer) -> None:
 
 
 def test_far_references_get_no_weight() -> None:
-    weights = soft_choice(np.array([[0.0, 0.1, 50.0]]))[0]
-    assert weights.sum() == pytest.approx(1) and weights[0] > weights[1] > 0 and weights[2] == 0
+    soft, sharp = soft_choice(np.array([[0.0, 0.1, 50.0]] * 2), np.array([[2.0], [4.0]]))
+    assert soft.sum() == pytest.approx(1) and soft[0] > soft[1] > 0 and soft[2] == 0
+    assert sharp.sum() == pytest.approx(1) and sharp[0] > soft[0]
+
+
+def test_the_larger_a_face_is_drawn_the_less_are_pictures_of_skin_mixed() -> None:
+    assert skin_sharpness_at(128) == skin_sharpness_at(256) == 2.0
+    assert 2.0 < skin_sharpness_at(400) < skin_sharpness_at(1280) == skin_sharpness_at(512)
+
+
+def test_textures_are_finer_than_what_is_drawn_of_them(twin: Renderer) -> None:
+    assert twin._scene.textures.shape[2] >= 1.8 * SIZE
+    assert finer_by(0.5) == 1 and finer_by(1.0) == 2
 
 
 def test_an_unknown_backend_is_refused() -> None:
