@@ -45,18 +45,24 @@ def complete(
 
     All have the depth of the fitted face (`Fitted.with_depth`).
     """
-    gaps = [mouth_gap(r.landmarks) for r in references]
-    lids = [max(lid_gaps(r.landmarks)) for r in references]
     central = references[0]
     state = fitted.fit(central.landmarks)
-    out: list[MadeUpReference] = []
-    if max(gaps) < OPEN_SEEN:
-        out.append(MadeUpReference(MadeUp.OPEN_MOUTH, opened(central, state, fitted, skin, OPEN)))
-    if min(lids) > SHUT_SEEN:
-        out.append(MadeUpReference(MadeUp.SHUT_LIDS, with_shut_lids(central)))
-    if max(gaps) < PARTED_SEEN:
-        out.append(MadeUpReference(MadeUp.PARTED_LIPS, opened(central, state, fitted, skin, PARTED)))
-    return out[: max(0, MOST_REFERENCES - len(references))]
+    makers = {
+        MadeUp.OPEN_MOUTH: lambda: opened(central, state, fitted, skin, OPEN),
+        MadeUp.SHUT_LIDS: lambda: with_shut_lids(central),
+        MadeUp.PARTED_LIPS: lambda: opened(central, state, fitted, skin, PARTED),
+    }
+    kinds = missing([r.landmarks for r in references])[: max(0, MOST_REFERENCES - len(references))]
+    return [MadeUpReference(kind, makers[kind]()) for kind in kinds]
+
+
+def missing(faces: Sequence[NDArray[np.floating]]) -> list[MadeUp]:
+    """Return what no reference with landmarks like one of `faces` [478, 3] shows, the most wanted first."""
+    gap = max(mouth_gap(face) for face in faces)
+    shut_most = min(max(lid_gaps(face)) for face in faces)
+    out = [MadeUp.OPEN_MOUTH] if gap < OPEN_SEEN else []
+    out += [MadeUp.SHUT_LIDS] if shut_most > SHUT_SEEN else []
+    return out + ([MadeUp.PARTED_LIPS] if gap < PARTED_SEEN else [])
 
 
 def opened(

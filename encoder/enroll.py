@@ -7,6 +7,7 @@ anchors calibrated, colours measured, and all of it is packed into layers and si
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.encoder.appearance import FrameQuality, frame_quality, measure_appearance
-from mien.encoder.completion import complete
+from mien.encoder.completion import MOST_REFERENCES, complete, missing
 from mien.encoder.enrolment_coverage import Item, ItemCoverage, features_of, measure_coverage
 from mien.encoder.enrolment_guide import Guide
 from mien.encoder.layer_packing import LayerBudget, PackedReference, pack_avatar
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFERENCE_SIZES_PX: Final = (256, 512)
-DEFAULT_REFERENCES: Final = 6
+# By the references' longer side; of small ones more would not fit into the file without getting soft.
+DEFAULT_REFERENCES: Final = {256: 6, 512: 8}
 POOL_FRAMES: Final = 320  # at 512 x 512 a quarter of a gigabyte
 MIN_FACE_PX: Final = 48  # height of the face oval
 SMALL_FACE_PX: Final = 96
@@ -58,6 +60,8 @@ MIN_EXPOSURE: Final = 0.08
 MAX_EXPOSURE: Final = 0.95
 MIN_SHARPNESS: Final = 4.0
 SOFT_SHARPNESS: Final = 12.0
+
+SAME_FACE: Final = 0.05  # of its height: so far apart two measurements of one face are at most
 
 LOOKING: Final = "looking at the face"  # the first stage of `Progress`
 
@@ -75,10 +79,13 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How an enrolment is made: the references' longer side and number, the part of the source to use."""
+    """How an enrolment is made: the references' longer side and number, the part of the source to use.
+
+    `references` None: `DEFAULT_REFERENCES`. What must be made up takes room among those that are drawn.
+    """
 
     reference_px: int = 512
-    references: int = DEFAULT_REFERENCES
+    references: int | None = None
     window: Window = field(default_factory=Window)
     expires_unix_s: int | None = None
     complete: bool = True  # make up references for what was never seen (`mien.encoder.completion`)
@@ -131,28 +138,27 @@ def enroll_in_detail(
     settings: Settings | None = None,
     progress: Progress | None = None,
     guide: Guide | None = None,
+    still: Tracker | None = None,
 ) -> Enrolment:
     """Make an avatar from the frames of `source`, signed by `key`, created at the time of the consent.
 
-    Without `tracker` the best present one is opened and closed again. A `guide` sees every frame, ends the collection
+    Without `tracker` the best present one is opened and closed again. `still` measures the chosen pictures once more,
+    each by itself: a tracker that follows a face lags behind quick lips. Without it a still tracker is opened where
+    `tracker` is not given either. A `guide` sees every frame, ends the collection
     when it is done, and its best pictures are considered as references. Raises `MienError` where the source
     shows no face, several, or none that could be used, or where nobody followed the guide; the text says what to do.
     """
     settings = settings or Settings()
     tell = progress or _silent
-    owned = tracker is None
-    tracker = tracker or open_tracker()
-    try:
+    with ExitStack() as stack:
+        if tracker is None:
+            tracker = stack.enter_context(closing(open_tracker()))
+            still = still or stack.enter_context(closing(open_tracker(still=True)))
         footage = collect(source, tracker, settings, tell, guide)
-        tracker_id = tracker.tracker_id
-    finally:
-        if owned:
-            tracker.close()
-    matter = open_matter()
-    try:
-        return _make(footage, consent, name, key, tracker_id, settings, matter, tell)
-    finally:
-        matter.close()
+        if still is not None and len(footage.tracks) == 1:  # all that is known of the face comes from it
+            footage.tracks[0] = measured_again(still, footage.pool[0][1], footage.tracks[0], footage.width)
+        matter = stack.enter_context(closing(open_matter()))
+        return _make(footage, consent, name, key, tracker.tracker_id, settings, matter, tell, still)
 
 
 @dataclass(slots=True, eq=False)
@@ -320,6 +326,7 @@ def _make(
     settings: Settings,
     matter: Matter,
     tell: Progress,
+    still: Tracker | None,
 ) -> Enrolment:
     model = FaceModel.load()
     tracks = np.stack(footage.tracks)
@@ -341,13 +348,22 @@ def _make(
     qualities = [replace(quality, covered=float(share)) for (_, _, quality), share in pooled]
     tell("choosing reference pictures", 0, 0)
     pinned = {index for index, _, _ in footage.pinned.values()}
-    chosen = select_references(
-        features,
-        rest_distances(shapes, neutral),
-        qualities,
-        count=settings.references,
-        wanted=[entry for entry, index in enumerate(indices) if index in pinned],
+    chosen = _choose(
+        landmarks,
+        settings,
+        lambda count: select_references(
+            features,
+            rest_distances(shapes, neutral),
+            qualities,
+            count=count,
+            wanted=[entry for entry, index in enumerate(indices) if index in pinned],
+        ),
     )
+    if still is not None and len(pictures) > 1:
+        for entry in chosen:
+            landmarks[entry] = measured_again(
+                still, pictures[entry], landmarks[entry], pictures[entry].shape[1]
+            )
     height, width = pictures[0].shape[:2]
     fitted = Fitted(model, neutral, unit_px=float(unit_px) * scale, width=width, height=height)
     deepened = [fitted.with_depth(landmarks[entry]) for entry in chosen]
@@ -401,6 +417,36 @@ def _make(
         warnings=_warnings(footage, len(chosen), features, tuple(str(one.kind) for one in made)),
         items=_items(footage, features_of(tracks, neutral, model), qualities),
     )
+
+
+def _choose(
+    landmarks: NDArray[np.float32], settings: Settings, select: Callable[[int], list[int]]
+) -> list[int]:
+    """Return which entries of the pool, with `landmarks` [n, 478, 3], become references; `select` chooses so many."""
+    count = settings.references
+    if count is None:
+        count = DEFAULT_REFERENCES.get(settings.reference_px, max(DEFAULT_REFERENCES.values()))
+    chosen = select(count)
+    if not settings.complete:
+        return chosen
+    while len(chosen) > 1 and len(chosen) + len(missing(list(landmarks[chosen]))) > MOST_REFERENCES:
+        chosen = select(len(chosen) - 1)
+    return chosen
+
+
+def measured_again(
+    still: Tracker, rgb: NDArray[np.uint8], landmarks: NDArray[np.float32], width: int
+) -> NDArray[np.float32]:
+    """Return a picture's landmarks [478, 3], pixels of it at `width`, measured by itself.
+
+    They are `landmarks` as they were where that finds another face, or none.
+    """
+    faces = still.track(rgb, 0).faces
+    if len(faces) != 1:
+        return landmarks
+    again = np.asarray(faces[0] * (width / rgb.shape[1]), np.float32)
+    apart = float(np.linalg.norm(again[:, :2] - landmarks[:, :2], axis=1).mean())
+    return again if apart < SAME_FACE * np.ptp(landmarks[list(FACE_OVAL), 1]) else landmarks
 
 
 def _items(

@@ -47,6 +47,17 @@ FEATURES: Final = (
     Feature("gaze_y", 0.2),
 )
 NAMES: Final = tuple(feature.name for feature in FEATURES)
+# What is drawn from one reference each.
+TURN: Final = ("yaw", "pitch", "roll")
+REGIONS: Final = (
+    ("mouth_open", "mouth_width", "mouth_tilt", "mouth_shift"),
+    ("lids_left", "gaze_x", "gaze_y"),
+    ("lids_right", "gaze_x", "gaze_y"),
+    ("brows",),
+)
+TURN_SHARE: Final = 0.35  # how much the turn of the head counts in what is seen of a region
+WHOLE_SHARE: Final = 0.1  # and what the other regions show
+SWAPS: Final = 10  # rounds
 
 
 def upright(neutral: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -150,7 +161,7 @@ def select_references(
     asked = [frame for frame in wanted if frame != centre and frame in pool]
     points = thin(scaled, pool, sharpness, keep=[centre, *asked])
     fixed = [centre, *_extremes(scaled, points, centre)][:count]
-    return _cover(scaled, points, fixed, count)
+    return _cover(_region_gaps(scaled[points]), points, fixed, count)
 
 
 def central_frame(
@@ -239,34 +250,59 @@ def _extremes(scaled: NDArray[np.float64], points: NDArray[np.intp], centre: int
     return found
 
 
-def _cover(scaled: NDArray[np.float64], points: NDArray[np.intp], fixed: list[int], count: int) -> list[int]:
-    """k-medoids under squared distance, the `fixed` frames among them: greedy, then swaps while they help."""
-    place = scaled[points]
-    gap = ((place[:, None] - place[None]) ** 2).sum(2)
+def _cover(gaps: NDArray[np.float64], points: NDArray[np.intp], fixed: list[int], count: int) -> list[int]:
+    """k-medoids, the `fixed` frames among them: greedy, then swaps while they help; `gaps` as from `_region_gaps`."""
     chosen = [int(np.flatnonzero(points == frame)[0]) for frame in fixed]
     while len(chosen) < min(count, len(points)):
-        nearest = gap[chosen].min(0)
-        chosen.append(int(np.argmin(np.minimum(gap, nearest).sum(1))))
-    for _ in range(10):
+        cost = _costs(gaps, chosen)
+        cost[chosen] = np.inf
+        chosen.append(int(np.argmin(cost)))
+    for _ in range(SWAPS):
         better = False
         for slot in range(len(fixed), len(chosen)):
-            rest = [c for i, c in enumerate(chosen) if i != slot]
-            nearest = gap[rest].min(0)
-            cost = np.minimum(gap, nearest).sum(1)
+            cost = _costs(gaps, [c for i, c in enumerate(chosen) if i != slot])
             best = int(np.argmin(cost))
             if cost[best] < cost[chosen[slot]] - 1e-9 and best not in chosen:
                 chosen[slot], better = best, True
         if not better:
             break
-    return [int(points[i]) for i in _by_use(gap, chosen)]
+    return [int(points[i]) for i in _by_use(gaps, chosen)]
 
 
-def _by_use(gap: NDArray[np.float64], chosen: list[int]) -> list[int]:
+def _region_gaps(place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far each of points [n, features] is from each as a picture of one region: [regions, n, n], squared.
+
+    A renderer takes each region from the reference that shows it best, so each is covered by itself; how the head
+    is turned counts for all, and the rest of the face a little.
+    """
+    names = list(NAMES)
+
+    def squared(features: Sequence[str]) -> NDArray[np.float64]:
+        part = place[:, [names.index(name) for name in features]]
+        return np.asarray(((part[:, None] - part[None]) ** 2).sum(2))
+
+    turned = squared(TURN)
+    own = np.stack([squared(features) for features in REGIONS])
+    whole = own.sum(0)
+    return np.concatenate(
+        [own + TURN_SHARE * turned + WHOLE_SHARE * whole, (turned + WHOLE_SHARE * whole)[None]]
+    )
+
+
+def _costs(gaps: NDArray[np.float64], chosen: list[int]) -> NDArray[np.float64]:
+    """Return for each point what is left of all gaps, if it is chosen in addition: [n]."""
+    if not chosen:
+        return np.asarray(gaps.sum((0, 1)))
+    nearest = gaps[:, :, chosen].min(2)
+    return np.asarray(np.minimum(gaps, nearest[:, :, None]).sum((0, 1)))
+
+
+def _by_use(gaps: NDArray[np.float64], chosen: list[int]) -> list[int]:
     """Order the chosen so that each next one helps most: a slow link shows the difference early."""
     ordered, rest = [chosen[0]], list(chosen[1:])
     while rest:
-        nearest = gap[ordered].min(0)
-        best = min(rest, key=lambda c: float(np.minimum(gap[c], nearest).sum()))
+        cost = _costs(gaps, ordered)
+        best = min(rest, key=lambda c: float(cost[c]))
         ordered.append(best)
         rest.remove(best)
     return ordered

@@ -20,7 +20,16 @@ import mien.commands.enroll as command
 from mien.cli import main
 from mien.encoder.appearance import FrameQuality, measure_appearance
 from mien.encoder.capture import Frame
-from mien.encoder.enroll import POOL_FRAMES, Enrolment, Footage, Settings, Window, enroll, enroll_in_detail
+from mien.encoder.enroll import (
+    POOL_FRAMES,
+    Enrolment,
+    Footage,
+    Settings,
+    Window,
+    enroll,
+    enroll_in_detail,
+    measured_again,
+)
 from mien.encoder.layer_packing import LayerBudget, PackedReference, pack_avatar
 from mien.encoder.matte import GrabCutMatter, guided_filter, keep_connected, open_matter
 from mien.encoder.reference_sheet import draw_reference_sheet
@@ -94,6 +103,47 @@ def run(source: Any, tracker: MadeUpTracker | None = None, **changes: Any) -> En
 @pytest.fixture(scope="module")
 def enrolled() -> Enrolment:
     return run(clip(60), MadeUpTracker(none=(3, 4), several=(9,)), settings=Settings(reference_px=256))
+
+
+def test_references_are_measured_once_more_by_themselves() -> None:
+    class Lagging(MadeUpTracker):
+        def track(self, rgb: NDArray[np.uint8], timestamp_us: int) -> Tracking:
+            index = round(timestamp_us * 30 / 1e6)
+            return Tracking((face_of(index) + np.array([2, 0, 0], np.float32),))
+
+    class Still(MadeUpTracker):
+        """Tells frames apart by their pixels, as one that looks at a picture does."""
+
+        def track(self, rgb: NDArray[np.uint8], timestamp_us: int) -> Tracking:
+            (index,) = (i for i in range(30) if np.array_equal(frame(i).rgb, rgb))
+            return Tracking((face_of(index),))
+
+    without, with_still = (run(clip(30), Lagging(), still=still) for still in (None, Still()))
+    assert without.reference_frames == with_still.reference_frames
+    for one, other, number in zip(
+        without.avatar.references, with_still.avatar.references, without.reference_frames, strict=True
+    ):
+        if one.slot in dict(without.avatar.manifest.made_up):
+            continue
+        true = face_of(number)[:, 0]
+        assert np.abs(other.landmarks[:, 0] - true).mean() < 0.5 < np.abs(one.landmarks[:, 0] - true).mean()
+
+
+def test_another_face_or_none_is_no_second_measurement() -> None:
+    class Elsewhere(MadeUpTracker):
+        def track(self, rgb: NDArray[np.uint8], timestamp_us: int) -> Tracking:
+            return Tracking((face_of(0) + np.array([60, 0, 0], np.float32),))
+
+    for still in (MadeUpTracker(none=(0,)), MadeUpTracker(several=(0,)), Elsewhere()):
+        assert np.array_equal(measured_again(still, frame(0).rgb, face_of(0), SIZE), face_of(0))
+
+
+def test_what_is_made_up_takes_room_among_what_is_drawn() -> None:
+    for reference_px, most in ((512, 8), (256, 6)):
+        made = run(clip(60), settings=Settings(reference_px=reference_px)).avatar
+        photographed = len(made.references) - len(made.manifest.made_up)
+        assert len(made.references) <= 8 and 3 <= photographed <= most
+        assert made.manifest.made_up  # the portrait's mouth stays as it is
 
 
 def test_a_clip_becomes_an_avatar(enrolled: Enrolment) -> None:

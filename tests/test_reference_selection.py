@@ -209,3 +209,12 @@ def test_light_that_wanders_with_the_head_covers_nothing() -> None:
     assert (
         occlusion(pictures, [landmarks] * 40, features[:, :3] * 0).max() > 0.1
     )  # without knowing of the turn
+
+
+def test_a_mouth_and_a_blink_need_no_picture_of_both() -> None:
+    # Regions are drawn from one reference each: mouth and lids that do as they like need no picture of each pair.
+    gaps, lids = (0.01, 0.15, 0.3, 0.45), (0.3, 0.05)
+    rows = [face(mouth_open=g, lids_left=e, lids_right=e) for g in gaps for e in lids for _ in range(3)]
+    chosen = choose(rows, [GOOD] * len(rows), 5)
+    assert {rows[i][NAMES.index("mouth_open")] for i in chosen} == set(gaps)
+    assert {rows[i][NAMES.index("lids_left")] for i in chosen} == set(lids)

@@ -77,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=REFERENCE_SIZES_PX,
         help="longer side of the reference pictures (default: %(default)s)",
     )
-    parser.add_argument("--references", type=int, default=6, help="how many, 1 to 16 (default: %(default)s)")
+    parser.add_argument(
+        "--references", type=int, metavar="N", help="how many, 1 to 16 (default: 8, of 256 pixels 6)"
+    )
     parser.add_argument(
         "--only-photographed",
         action="store_true",
@@ -122,6 +124,7 @@ def run(options: argparse.Namespace) -> int:
         settings = _with_window(settings, options, source, guided=guided)
         started = time.monotonic()
         opened = stack.enter_context(contextlib.closing(open_tracker()))
+        still = stack.enter_context(contextlib.closing(open_tracker(still=True)))
         tracker = Remembered(opened) if options.finetune else opened
         guide = prompter = None
         if guided:
@@ -139,6 +142,7 @@ def run(options: argparse.Namespace) -> int:
             settings=settings,
             progress=tell if prompter is None else with_coverage(tell, prompter),
             guide=guide,
+            still=still,
         )
         seconds = time.monotonic() - started
         write_whole(options.out, enrolment.data)
@@ -194,7 +198,7 @@ def _is_guided(wanted: bool | None, source: Source, console: Console) -> bool:
 
 
 def _settings(options: argparse.Namespace, now_unix_s: int) -> Settings:
-    if not 1 <= options.references <= 16:
+    if options.references is not None and not 1 <= options.references <= 16:
         raise MienError(f"--references {options.references}: expected 1 to 16")
     if options.expires_days is not None and not 1 <= options.expires_days <= 36_500:
         raise MienError(f"--expires-days {options.expires_days}: expected 1 to 36500")
