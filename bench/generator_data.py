@@ -32,7 +32,7 @@ from mien.decoder.recording import Segment, read_recording
 from mien.decoder.renderer import Renderer
 from mien.decoder.scene_decoder import ScenePicture, open_decoder, rgb_of
 from mien.decoder.scene_layer import Correction, MeshNow, SceneLayer, indices, outside_face
-from mien.encoder.capture import open_source
+from mien.encoder.capture import Source, open_source
 from mien.encoder.scene_encoder import SceneEncoder
 from mien.encoder.scene_privacy import ScenePrivacy
 from mien.encoder.source_recorder import record_source
@@ -51,7 +51,7 @@ COARSE: Final = 32  # the mesh's motion is kept on a grid of so many places each
 ENROL_S: Final = 12
 LEAST_FRAMES: Final = 24
 # Scenes that a part is coded with: kbps, and whether the face is in the picture.
-SCENES: Final = ((3.5, False), (5.0, False), (7.0, False), (12.0, False), (6.0, True))
+SCENES: Final = ((4.0, False), (5.0, False), (6.5, False), (9.0, False), (6.0, True))
 HELD_OUT_SCENES: Final = ((5.0, False), (6.0, False), (6.0, True))
 
 
@@ -106,7 +106,7 @@ class Shard:
     def save(self, path: Path) -> None:
         """Write it; a file that is there is whole."""
         part = path.with_suffix(".part.npz")
-        np.savez_compressed(part, **{f.name: getattr(self, f.name) for f in fields(self)})
+        np.savez(part, **{f.name: getattr(self, f.name) for f in fields(self)})
         part.replace(path)
 
     @classmethod
@@ -160,10 +160,21 @@ def make_shard(clip: Path, cut: Cut, scenes: tuple[tuple[float, bool], ...]) -> 
     with closing(enrolled):
         avatar = enrol(enrolled, cut.references).avatar
     segment, trackings = coded(footage, avatar)
+    return make_shard_of(footage, avatar, segment, trackings, scenes)
+
+
+def make_shard_of(
+    footage: Source,
+    avatar: Avatar,
+    segment: Segment,
+    trackings: list[Tracking],
+    scenes: tuple[tuple[float, bool], ...],
+) -> Shard:
+    """Draw a footage that was coded. Raises `MienError` where that cannot be."""
     return _Maker(footage, avatar, segment, trackings).shard(scenes)
 
 
-def coded(footage: Footage, avatar: Avatar) -> tuple[Segment, list[Tracking]]:
+def coded(footage: Source, avatar: Avatar) -> tuple[Segment, list[Tracking]]:
     """Return the log's segment of a footage, and the faces of its frames."""
     with tempfile.TemporaryDirectory() as folder, closing(RememberingTracker(open_tracker())) as tracker:
         log = Path(folder) / "talk.mien"
@@ -173,11 +184,11 @@ def coded(footage: Footage, avatar: Avatar) -> tuple[Segment, list[Tracking]]:
 
 
 class _Maker:
-    def __init__(self, footage: Footage, avatar: Avatar, segment: Segment, trackings: list[Tracking]) -> None:
+    def __init__(self, footage: Source, avatar: Avatar, segment: Segment, trackings: list[Tracking]) -> None:
         self._footage, self._segment, self._trackings = footage, segment, trackings
         self._places = [position for _, position in segment.source_frames()]
-        if len(self._places) != len(footage):
-            raise MienError(f"{len(self._places)} places for {len(footage)} frames")
+        if len(self._places) != len(list(footage)):
+            raise MienError(f"{len(self._places)} places for {len(list(footage))} frames")
         stream = segment.stream
         framing = Framing(float(stream.unit_px), stream.width, stream.height)
         scale = DRAWN_PX / max(stream.width, stream.height)

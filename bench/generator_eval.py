@@ -22,7 +22,7 @@ from mien.bench.akd import Face, Retracker, score
 from mien.bench.generator_data import Shard
 from mien.bench.generator_samples import GRID, halved
 from mien.bench.picture_metrics import Picture, flicker
-from mien.decoder.scene_layer import composed, indices, remapped
+from mien.decoder.scene_layer import Correction, composed, indices, remapped, sharpened
 from mien.models.generator_fields import Network, Situation, refined
 from mien.models.store import find_model
 
@@ -64,6 +64,12 @@ def base_fields(shard: Shard, scene: int, tick: int) -> Floats:
     return np.concatenate([*parts, shard.seen[scene, tick].astype(np.float32)], 2)
 
 
+def as_shown(base: Floats, positions: Floats) -> Floats:
+    """Return fields of a correction without weights as the player paints them."""
+    parts = base[..., :2], base[..., 2:5], base[..., 5], base[..., 6:]
+    return sharpened(Correction(0, positions, *parts)).fields()
+
+
 def motion_to(motion: NDArray[np.float16]) -> Floats:
     """Return where each place was, as array indices [gh, gw, 2]."""
     apart = cv2.resize(motion.astype(np.float32), (GRID, GRID))
@@ -76,7 +82,7 @@ def all_fields(shard: Shard, scene: int, network: Network | None) -> list[Floats
     for tick, frame in enumerate(shard.tick_frames):
         base = base_fields(shard, scene, tick)
         if network is None:
-            out.append(base)
+            out.append(as_shown(base, shard.positions[frame]))
             continue
         before = remapped(out[-1], motion_to(shard.to_before[tick])) if out else None
         situation = Situation(

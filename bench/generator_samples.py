@@ -18,10 +18,12 @@ from mien.models.generator_painting import Situations
 Floats = NDArray[np.float32]
 
 GRID: Final = 128
-CROP: Final = 80  # places of the grid that the network sees at once in training
 TICKS: Final = 3  # the first is only there to be the one before
 FRAMES: Final = 3
 MAX_TRUE_FLOW: Final = 16.0
+DISTURBED: Final = 0.4  # how often references are moved by more than they are
+DISTURBANCE_SIGMA: Final = (8.0, 28.0)  # places
+DISTURBANCE_PX: Final = 2.0  # at most, standard deviation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +95,7 @@ class Piece:
     share: Floats
 
 
-def choose(clip: Clip, rng: np.random.Generator, *, crop: int = CROP) -> Piece:
+def choose(clip: Clip, rng: np.random.Generator, *, crop: int = GRID) -> Piece:
     """Cut a piece out of a clip at random: time, scene and place."""
     shard = clip.shard
     scene = int(rng.integers(len(shard.kbps)))
@@ -105,11 +107,23 @@ def choose(clip: Clip, rng: np.random.Generator, *, crop: int = CROP) -> Piece:
     else:
         chosen = [frames[0], frames[0], frames[-1]]
     corner = rng.integers(0, (GRID - crop) // 2 + 1, 2) * 2
-    return piece_of(clip, scene, last, chosen, (int(corner[0]), int(corner[1])), crop)
+    return piece_of(
+        clip,
+        scene,
+        last,
+        chosen,
+        (int(corner[0]), int(corner[1])),
+        crop,
+    )
 
 
 def piece_of(
-    clip: Clip, scene: int, last: int, frames: Sequence[int], corner: tuple[int, int], crop: int
+    clip: Clip,
+    scene: int,
+    last: int,
+    frames: Sequence[int],
+    corner: tuple[int, int],
+    crop: int,
 ) -> Piece:
     """Return the piece whose last tick is number `last`, at `corner` (row, column) of the grid."""
     shard = clip.shard
@@ -194,7 +208,37 @@ def varied(piece: Piece, rng: np.random.Generator) -> Piece:
         for name in ("small", "drawn"):
             values[name] = np.clip(values[name] + other, 0, 255)
         values["base"][:, 2:5] -= other
+    if rng.random() < DISTURBED:
+        disturb(values, rng)
     return Piece(**values)
+
+
+def disturb(values: dict[str, Floats], rng: np.random.Generator) -> None:
+    """Move what the references draw outside the face, and let the base flow know of it in part."""
+    height, width = values["base"].shape[2:]
+    sigma, size = rng.uniform(*DISTURBANCE_SIGMA), rng.uniform(0.3, DISTURBANCE_PX)
+    noise = rng.normal(0, 1, (height // 4, width // 4, 2)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), sigma / 4)
+    flow = cv2.resize(smooth * np.float32(size / max(1e-6, smooth.std())), (width, height))
+    flow = np.asarray(flow * values["outside"][1].transpose(1, 2, 0), np.float32)
+    for name, scale in (("small", 1), ("drawn", 2)):
+        by = cv2.resize(flow * scale, (width * scale, height * scale))
+        rows, columns = np.mgrid[: height * scale, : width * scale].astype(np.float32)
+        values[name] = np.stack(
+            [
+                cv2.remap(
+                    np.ascontiguousarray(picture.transpose(1, 2, 0)),
+                    columns + by[..., 0],
+                    rows + by[..., 1],
+                    cv2.INTER_CUBIC,
+                    borderMode=cv2.BORDER_REPLICATE,
+                ).transpose(2, 0, 1)
+                for picture in values[name]
+            ]
+        ).clip(0, 255)
+    planes = flow.transpose(2, 0, 1)
+    values["base"][:, :2] -= np.float32(rng.uniform(0.5, 1.1)) * planes
+    values["true_flow"][:, :2] -= planes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from mien.bench.generator_samples import FRAMES, TICKS, Batch, Clip, choose, load_clips, varied
 from mien.models.generator_loss import Parts, Weights, luma, picture_parts, restless_part, ssim
 from mien.models.generator_net import Cautious, Generator, exported
-from mien.models.generator_painting import carried, composed, fields_of, input_of
+from mien.models.generator_painting import carried, composed, corrected, fields_of, input_of
 
 LEARNING_RATE: Final = 2e-3
 LAST_SHARE: Final = 0.05  # of the learning rate at the end of `decay_steps`
-AVERAGE: Final = 0.99
-MARGIN: Final = 8  # places at a piece's border that count for nothing
+AVERAGE: Final = 0.995
+LARGE_EVERY: Final = 4  # steps
 MAX_NORM: Final = 1.0
 NOTE_EVERY: Final = 20
 KEEP_EVERY_S: Final = 120
@@ -44,27 +44,35 @@ class Plan:
     seed: int = 1
     decay_steps: int = 1500
     warm_up: int = 30
+    rough: bool = True  # bfloat16 in the network: half the time where a processor knows it
     weights: Weights = field(default_factory=Weights)
 
 
-def loss_of(network: Callable[[Tensor], Tensor], batch: Batch, weights: Weights) -> Parts:
-    """Return what is wrong with what the network makes of pieces."""
+def loss_of(
+    network: Callable[[Tensor], Tensor], batch: Batch, weights: Weights, *, large: bool = True
+) -> Parts:
+    """Return what is wrong with what the network makes of pieces.
+
+    `large`: in frames painted at full size between two ticks; else on the grid, at the ticks, for half the time.
+    """
     corrections: list[Tensor] = []
     for tick in range(TICKS):
         before = None
         if tick:
             before = carried(corrections[-1].detach(), batch.before_motion[tick])
         situation = batch.situation(tick, before)
-        if tick == 0:
-            with torch.no_grad():
-                corrections.append(fields_of(situation, network(input_of(situation))))
-        else:
+        with torch.set_grad_enabled(tick > 0 and torch.is_grad_enabled()):
             corrections.append(fields_of(situation, network(input_of(situation))))
-    pictures = [painted(batch, corrections, frame) for frame in range(FRAMES)]
-    inner = slice(2 * MARGIN, -2 * MARGIN)
-    drawn = torch.stack(pictures)[..., inner, inner]
-    truth = batch.truth[..., inner, inner]
-    named = picture_parts(drawn.flatten(0, 1), truth.flatten(0, 1), weights)
+    if large:
+        truth, drawn = (
+            batch.truth,
+            torch.stack([painted(batch, corrections, frame) for frame in range(FRAMES)]),
+        )
+    else:
+        pairs = zip(batch.small, corrections, strict=True)
+        truth, drawn = batch.truth_small, torch.stack([corrected(small, fields) for small, fields in pairs])
+    first = 0 if large else 1  # the first tick's correction learns nothing
+    named = picture_parts(drawn[first:].flatten(0, 1), truth[first:].flatten(0, 1), weights, small=not large)
     named["restless"] = restless_part(drawn, truth, weights)
     named |= small_parts(batch, corrections, weights)
     return Parts(named)
@@ -83,11 +91,8 @@ def painted(batch: Batch, corrections: list[Tensor], frame: int) -> Tensor:
 
 def small_parts(batch: Batch, corrections: list[Tensor], weights: Weights) -> dict[str, Tensor]:
     """Return what is wrong with the fields themselves: the restored picture, and the flow."""
-    inner = slice(MARGIN, -MARGIN)
-    made = torch.cat(corrections[1:])[..., inner, inner]
-    truth = batch.truth_small[1:].flatten(0, 1)[..., inner, inner]
-    flow = batch.true_flow[1:].flatten(0, 1)[..., inner, inner]
-    outside = batch.outside[1:].flatten(0, 1)[..., inner, inner]
+    made, truth = torch.cat(corrections[1:]), batch.truth_small[1:].flatten(0, 1)
+    flow, outside = batch.true_flow[1:].flatten(0, 1), batch.outside[1:].flatten(0, 1)
     face = batch.face.repeat(TICKS - 1)[:, None, None, None]
     known = torch.maximum(outside, face)
     wrong = ((made[:, 6:9] - truth).abs() * known).mean() / 32
@@ -102,8 +107,8 @@ class Trainer:
     def __init__(self, plan: Plan) -> None:
         torch.manual_seed(plan.seed)
         self.plan = plan
-        self.network = Generator()
-        self.average: nn.Module = deepcopy(self.network)
+        self.network = Generator().to(memory_format=torch.channels_last)
+        self.average = deepcopy(self.network)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), LEARNING_RATE, weight_decay=1e-4)
         self.step = 0
 
@@ -112,7 +117,13 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = LEARNING_RATE * self._pace()
         self.optimiser.zero_grad()
-        parts = loss_of(self.network, batch, self.plan.weights)
+
+        def network(x: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.plan.rough):
+                return self.network(x.contiguous(memory_format=torch.channels_last)).float()
+
+        large = self.step % LARGE_EVERY == 0
+        parts = loss_of(network, batch, self.plan.weights, large=large)
         parts.total.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
         self.optimiser.step()

@@ -29,5 +29,5 @@ class GeneratorAsset:
 
 
 SHIPPED: Final[GeneratorAsset | None] = GeneratorAsset(
-    "generator_1.onnx", "8f963308b88f12c0a1f87a916d7ce57af0acc2c60a85b25d420a9dd69c2e84bd"
+    "generator_2.onnx", "db142e0bf8bb2eed037d15209d6dc106ab61d2bc4e04c62d002603dde115d5c3"
 )

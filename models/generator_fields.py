@@ -8,9 +8,11 @@ decides; the painter then paints at any size. The player, for each picture:
 2. calls `refined` with the network, and with the generator's own correction before this one, carried to now;
 3. paints the answer in place of `base`: the same nine fields, in the same order, so the painting stays as it is.
 
-What differs from a correction without weights: `light` is as fine as the grid, no longer only slow. Where the network
-says so it is all that lies between the restored picture and what was moved: then the scene gives everything that
-is as coarse as the grid, and the references whatever is finer.
+What differs from a correction without weights: `light` is as fine as the grid, no longer only slow. It is all that
+lies between what was moved and the *restored picture*, which is as fine as the grid and mixed, place by place, out of
+three: the scene's picture, what the references drew (moved and lit), and what was shown before, carried to now. Coarse
+and fine detail of each are weighed apart, and the network adds what it thinks is missing in all. The references give
+whatever is finer than the grid.
 """
 
 from collections.abc import Callable
@@ -29,8 +31,8 @@ Floats = NDArray[np.float32]
 # is smooth, and the network looks at it at half the resolution. "Drawn" is what the references gave at that tick.
 INPUTS: Final = {
     "seen": 3,  # the scene's picture, decoded
-    "moved": 3,  # drawn, moved by the base flow
-    "held": 3,  # drawn, corrected as the correction before says; without one, as `moved`
+    "lit": 3,  # drawn, moved by the base flow and lit by the base light
+    "held": 3,  # drawn, corrected as the correction before says; without one, as `lit`
     "flow": 2,  # base flow
     "light": 3,  # base light
     "paint": 1,  # base share of the picture
@@ -45,9 +47,10 @@ FINE_PLANES: Final = 9
 INPUT_PLANES: Final = sum(INPUTS.values())
 # The output, likewise.
 OUTPUTS: Final = {
-    "restored": 3,  # to add to the scene's picture
+    "restored": 3,  # to add to the mixed picture
     "flow": 2,  # to add to the base flow, grid pixels
-    "share": 1,  # of the restored picture in all that is as coarse as the grid
+    "coarse": 2,  # share of the scene's picture, and of what was shown before, in coarse detail; the rest is lit
+    "fine": 2,  # likewise in fine detail
     "paint": 1,  # of the restored picture alone, detail of the references included
 }
 OUTPUT_PLANES: Final = sum(OUTPUTS.values())
@@ -63,7 +66,9 @@ RESTORED_LEVELS: Final = 32.0  # 8-bit steps that are 1 in the output
 MAX_FLOW_CHANGE: Final = 4.0  # the network's output reaches -1 to 1
 MAX_LIGHT: Final = 96.0
 DIVISOR: Final = 8  # of the grid's sides
-BORDER: Final = 8  # places from the picture's border over which the network comes to be heard
+SHARPER: Final = 0.3  # of the fine detail of a scene's picture is added where it is painted without weights
+BAND_PX: Final = 9  # width of the window, and
+BAND_SIGMA: Final = 1.5  # its deviation, that part coarse from fine detail
 
 Network = Callable[[Floats], Floats]  # [1, INPUT_PLANES, gh, gw] to [1, OUTPUT_PLANES, gh, gw]
 
@@ -90,22 +95,7 @@ class Situation:
 
 def refined(situation: Situation, network: Network) -> Floats:
     """Return the generator's fields, float32 [gh, gw, 9], in the order of `Correction.fields`."""
-    return fields_of(situation, within_border(situation, network(input_of(situation))))
-
-
-def within_border(situation: Situation, output: Floats) -> Floats:
-    """Return a network's output, at the picture's border that of the correction without weights.
-
-    Training cuts pieces out of pictures and takes no notice of their borders, where a network sees too little; so of
-    the borders of whole pictures it has learned nothing. Raises `ValueError` for an output of another shape.
-    """
-    height, width = situation.seen.shape[:2]
-    _check(output, width, height)
-    rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in (height, width))
-    inside = np.clip(np.minimum(rows[:, None], columns[None]) / BORDER, 0, 1).astype(np.float32)
-    out = np.asarray(np.nan_to_num(output, posinf=0, neginf=0) * inside, np.float32)
-    out[:, -1] += (1 - inside) * situation.base[..., 5]
-    return out
+    return fields_of(situation, network(input_of(situation)))
 
 
 def fits(width: int, height: int) -> bool:
@@ -118,14 +108,14 @@ def input_of(situation: Situation) -> Floats:
     height, width = situation.seen.shape[:2]
     if not fits(width, height):
         raise ValueError(f"a grid of {width} x {height}: expected sides that are multiples of {DIVISOR}")
-    drawn, base, before = situation.drawn, situation.base, situation.before
+    base, before = situation.base, situation.before
     known = np.ones((height, width, 1), np.float32)
-    held = held_picture(drawn, base[..., :2]) if before is None else corrected(drawn, before)
+    lit = lit_picture(situation.drawn, base[..., :2], base[..., 2:5])
     old = np.zeros_like(base) if before is None else before
     planes = {
         "seen": _levels(situation.seen),
-        "moved": _levels(held_picture(drawn, base[..., :2])),
-        "held": _levels(held),
+        "lit": _levels(lit),
+        "held": _levels(lit if before is None else corrected(situation.drawn, before)),
         "flow": base[..., :2] / FLOW_PX,
         "light": base[..., 2:5] / LIGHT_LEVELS,
         "paint": base[..., 5:6],
@@ -149,18 +139,45 @@ def fields_of(situation: Situation, output: Floats) -> Floats:
     height, width = situation.seen.shape[:2]
     _check(output, width, height)
     planes = np.nan_to_num(output[0].transpose(1, 2, 0).astype(np.float32), posinf=0, neginf=0)
-    outside, base = situation.outside, situation.base
-    picture = np.clip(situation.seen + RESTORED_LEVELS * planes[..., :3], 0, 255)
+    outside, base, drawn = situation.outside, situation.base, situation.drawn
     change = MAX_FLOW_CHANGE * np.clip(planes[..., 3:5], -1, 1)
     flow = np.asarray((base[..., :2] + change) * outside, np.float32)
-    share = np.clip(planes[..., 5:6], 0, 1)
-    if not situation.face:
-        share = share * outside
-    apart = picture - held_picture(situation.drawn, flow)
-    slow = base[..., 2:5]
-    light = np.clip(slow + share * (apart - slow), -MAX_LIGHT, MAX_LIGHT)
-    paint = np.clip(planes[..., 6:7], 0, 1) * outside
+    moved = held_picture(drawn, flow)
+    lit = np.clip(moved + base[..., 2:5], 0, 255)
+    seen = situation.seen.astype(np.float32)
+    before = lit if situation.before is None else corrected(drawn, situation.before)
+    painted = base[..., 5:6]
+    plain = lit + painted * (np.clip(seen + SHARPER * (seen - blurred(seen)), 0, 255) - lit)
+    others = seen - plain, before - plain
+    coarse, fine = shares(planes[..., 5:7]), shares(planes[..., 7:9])
+    change = RESTORED_LEVELS * planes[..., :3]
+    for number, apart in enumerate(others):
+        slow = blurred(apart)
+        change = change + coarse[..., number : number + 1] * slow
+        change = change + fine[..., number : number + 1] * (apart - slow)
+    picture = np.clip(plain + change * (1 if situation.face else outside), 0, 255)
+    light = np.clip(picture - moved, -MAX_LIGHT, MAX_LIGHT)
+    paint = np.clip(planes[..., 9:10], 0, 1) * outside
     return np.concatenate([flow, light, paint, picture], 2).astype(np.float32)
+
+
+def shares(values: Floats) -> Floats:
+    """Return what is asked for of two others [., ., 2], together at most all."""
+    values = np.clip(values, 0, 1)
+    return np.asarray(values / np.maximum(values.sum(2, keepdims=True), 1), np.float32)
+
+
+def blurred(picture: Floats) -> Floats:
+    """Return the coarse detail of a picture [gh, gw, 3]."""
+    window = (BAND_PX, BAND_PX)
+    return np.asarray(
+        cv2.GaussianBlur(picture, window, BAND_SIGMA, borderType=cv2.BORDER_REFLECT_101), np.float32
+    )
+
+
+def lit_picture(drawn: NDArray[np.uint8], flow: Floats, light: Floats) -> Floats:
+    """Return a small picture [gh, gw, 3], moved and lit."""
+    return np.asarray(np.clip(held_picture(drawn, flow) + light, 0, 255), np.float32)
 
 
 def held_picture(drawn: NDArray[np.uint8], flow: Floats) -> Floats:
@@ -175,7 +192,7 @@ def held_picture(drawn: NDArray[np.uint8], flow: Floats) -> Floats:
 def corrected(drawn: NDArray[np.uint8], fields: Floats) -> Floats:
     """Return a small picture [gh, gw, 3] moved, lit and painted over by fields of its own size."""
     paint = fields[..., 5:6]
-    lit = np.clip(held_picture(drawn, fields[..., :2]) + fields[..., 2:5], 0, 255)
+    lit = lit_picture(drawn, fields[..., :2], fields[..., 2:5])
     return np.asarray(lit * (1 - paint) + fields[..., 6:9] * paint, np.float32)
 
 

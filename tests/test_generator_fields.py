@@ -1,5 +1,6 @@
 """Tests of what the generator is asked and answers."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,12 +12,16 @@ from mien.models.generator_fields import (
     MAX_LIGHT,
     OUTPUT_PLANES,
     RESTORED_LEVELS,
+    SHARPER,
     Situation,
+    blurred,
     corrected,
     fields_of,
     fits,
     input_of,
+    lit_picture,
     refined,
+    shares,
 )
 
 
@@ -61,35 +66,62 @@ def test_the_one_before_is_seen() -> None:
     assert not np.array_equal(plain[:, 6:9], held[:, 6:9])
 
 
-def test_zero_keeps_the_base() -> None:
-    s = situation()
+@pytest.mark.parametrize("painted", [0, 1])
+def test_zero_shows_what_is_shown_without_weights(painted: int) -> None:
+    s = situation(face=True)
+    s.base[..., 5] = painted
     fields = fields_of(s, output(0))
     assert np.allclose(fields[..., :2], s.base[..., :2] * s.outside)
-    assert np.allclose(fields[..., 2:5], s.base[..., 2:5])
     assert fields[..., 5].max() == 0
-    assert np.array_equal(fields[..., 6:], s.seen)
+    if painted:
+        seen = s.seen.astype(np.float32)
+        wanted = np.clip(seen + SHARPER * (seen - blurred(seen)), 0, 255)
+    else:
+        wanted = lit_picture(s.drawn, fields[..., :2], s.base[..., 2:5])
+    assert np.allclose(fields[..., 6:], wanted, atol=1e-3)
 
 
 def test_all_from_the_picture() -> None:
     s = situation(face=True)
     answer = output(0)
-    answer[:, 5] = 1
+    answer[:, [5, 7]] = 1
     answer[:, :3] = 0.25
     fields = fields_of(s, answer)
     wanted = np.clip(s.seen + 0.25 * RESTORED_LEVELS, 0, 255)
+    assert np.allclose(fields[..., 6:], wanted, atol=1e-3)
     near = np.abs(fields[..., 2:5]).max(2) < MAX_LIGHT  # where the light reaches
     assert near.mean() > 0.3
     assert np.allclose(corrected(s.drawn, fields)[near], wanted[near], atol=1e-3)
 
 
+def test_coarse_and_fine_detail_are_weighed_apart() -> None:
+    s = situation(face=True, before=True)
+    assert s.before is not None
+    answer = output(0)
+    answer[:, 5] = answer[:, 8] = 1  # coarse: the scene's picture; fine: what was shown before
+    seen, before = (x.astype(np.float64) for x in (s.seen, corrected(s.drawn, s.before)))
+    fields = fields_of(s, answer)
+    apart = fields[..., 6:] - np.clip(before, 0, 255)
+    blurred = cv2.GaussianBlur(seen - before, (9, 9), 1.5, borderType=cv2.BORDER_REFLECT_101)
+    inside = (fields[..., 6:] > 0) & (fields[..., 6:] < 255)
+    assert inside.mean() > 0.9 and np.allclose(apart[inside], blurred[inside], atol=1e-3)
+
+
+def test_shares_are_at_most_all() -> None:
+    asked = np.array([[[0.25, 0.5], [2.0, 1.0], [-1.0, 0.5]]], np.float32)
+    assert np.allclose(shares(asked), [[[0.25, 0.5], [0.5, 0.5], [0.0, 0.5]]])
+
+
 def test_a_filled_face_gives_nothing() -> None:
     s = situation(face=False)
-    fields = fields_of(s, output(1))
+    s.base[..., 5:6] *= s.outside  # nothing is painted in a face
     inside = s.outside[..., 0] == 0
+    fields = fields_of(s, output(1))
     assert np.allclose(fields[inside][:, :2], 0) and np.allclose(fields[inside][:, 5], 0)
-    assert np.allclose(fields[inside][:, 2:5], s.base[inside][:, 2:5])
+    lit = np.clip(s.drawn + s.base[..., 2:5], 0, 255)
+    assert np.allclose(corrected(s.drawn, fields)[inside], lit[inside], atol=1e-3)
     shown = fields_of(situation(face=True), output(1))
-    assert not np.allclose(shown[inside][:, 2:5], s.base[inside][:, 2:5])
+    assert not np.allclose(corrected(s.drawn, shown)[inside], lit[inside], atol=1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
@@ -99,15 +131,6 @@ def test_any_answer_is_in_range(value: float) -> None:
     assert np.abs(fields[..., :2]).max() < 12 and np.abs(fields[..., 2:5]).max() <= MAX_LIGHT
     assert 0 <= fields[..., 5].min() and fields[..., 5].max() <= 1
     assert 0 <= fields[..., 6:].min() and fields[..., 6:].max() <= 255
-
-
-def test_the_border_is_left_as_it_was() -> None:
-    s = situation(face=True)
-    fields = refined(s, lambda x: output(0.9))
-    rows = (0, -1)
-    assert np.allclose(fields[rows, :, 2:6], s.base[rows, :, 2:6], atol=1e-4)
-    assert np.array_equal(fields[rows, :, 6:], s.seen[rows, :])
-    assert np.allclose(fields[12:20, 12:30], fields_of(s, output(0.9))[12:20, 12:30])
 
 
 def test_sizes() -> None:
