@@ -101,8 +101,9 @@ class Tuner:
         self._optimiser.zero_grad()
         loss = loss_of(self.network, batch, plan.weights)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
-        self._optimiser.step()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
+        if bool(torch.isfinite(norm)):  # a piece without any detail has no deviation to go down by
+            self._optimiser.step()
         keep = min(plan.mean, self.step / (self.step + 10))
         with torch.no_grad():
             for mean, now in zip(self._mean, self.network.parameters(), strict=True):

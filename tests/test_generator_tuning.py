@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from fractions import Fraction
 from importlib import util
 from pathlib import Path
@@ -219,6 +219,19 @@ def tuning_of(changes: dict[str, Any]) -> Tuning:
     )
 
 
+def test_a_piece_without_any_detail_does_no_harm(examples: Examples) -> None:
+    tuner = Tuner(model(), Plan(crop=40, warm_up=1))
+    flat = {f.name: np.zeros_like(getattr(examples, f.name)) for f in fields(examples)}
+    flat |= {name: getattr(examples, name) for name in ("positions", "tick_frames", "left", "share")}
+    flat["outside"] = np.full_like(examples.outside, 255)
+    grey = [np.full_like(getattr(examples, name), 128) for name in ("truth", "drawn", "seen")]
+    flat |= dict(zip(("truth", "drawn", "seen"), grey, strict=True))
+    for _ in range(3):
+        piece = choose(Examples(**flat), np.random.default_rng(1), crop=40)
+        tuner.take(Batch.of([piece]), 0.0)
+    assert all(np.isfinite(change).all() for change in tuner.changes().values())
+
+
 def test_it_stops_when_its_time_is_over(examples: Examples) -> None:
     tuner = Tuner(model(), Plan(steps=10_000, crop=32, batch=1))
     losses = tuner.run([examples], seconds=0.5)
@@ -317,7 +330,8 @@ def test_the_command_writes_what_is_better(
     assert command(Clip(), "--finetune-minutes", "0.05", "--json") == 0
     report = json.loads(capsys.readouterr().out)["finetune"]
     path = command.out.with_suffix(".tuning")
-    assert report["kept"] and report["file"] == str(path) and report["bytes"] == path.stat().st_size
+    assert report["kept"], report
+    assert report["file"] == str(path) and report["bytes"] == path.stat().st_size
     assert path.stat().st_size < 500_000 and path.stat().st_mode & 0o077 == 0
     assert main(["inspect", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["for_this_version"]
