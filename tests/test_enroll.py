@@ -72,17 +72,22 @@ def face_of(index: int) -> NDArray[np.float32]:
 
 
 class MadeUpTracker:
-    """Knows where the face is, since it knows how the clip was made; some frames have no face, some two."""
+    """Knows where the face is, since it knows how the clip was made; some frames have no face, some two.
+
+    It goes by the time, so a still one, which is not told it, finds nothing.
+    """
 
     tracker_id = TrackerId.UNKNOWN
 
-    def __init__(self, none: tuple[int, ...] = (), several: tuple[int, ...] = ()) -> None:
-        self._none, self._several = none, several
+    def __init__(
+        self, none: tuple[int, ...] = (), several: tuple[int, ...] = (), *, still: bool = False
+    ) -> None:
+        self._none, self._several, self._still = none, several, still
         self.closed = False
 
     def track(self, rgb: NDArray[np.uint8], timestamp_us: int) -> Tracking:
         index = round(timestamp_us * 30 / 1e6)
-        if index in self._none:
+        if self._still or index in self._none:
             return Tracking(())
         face = face_of(index)
         return Tracking((face, face + 3)) if index in self._several else Tracking((face,))

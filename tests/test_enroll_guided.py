@@ -55,13 +55,15 @@ class Stage:
 
     tracker_id = TrackerId.UNKNOWN
 
-    def __init__(self, *, follows: bool) -> None:
-        self._follows = follows
+    def __init__(self, *, follows: bool, still: bool = False) -> None:
+        self._follows, self._still = follows, still
         self.guide: Guide | None = None
         self._asked: Item | None = None
         self._since_us = 0
 
     def track(self, rgb: NDArray[np.uint8], timestamp_us: int) -> Tracking:
+        if self._still:  # a single picture says nothing of what was asked
+            return Tracking(())
         asked = None if self.guide is None else self.guide.script.asked
         if asked is not self._asked:
             self._asked, self._since_us = asked, timestamp_us
@@ -86,7 +88,11 @@ def on_stage(monkeypatch: pytest.MonkeyPatch, *, follows: bool) -> Camera:
         return stage.guide
 
     monkeypatch.setattr(command, "open_source", lambda spec: camera)
-    monkeypatch.setattr(command, "open_tracker", lambda: stage)
+
+    def opened(*, still: bool = False) -> Stage:
+        return Stage(follows=follows, still=True) if still else stage
+
+    monkeypatch.setattr(command, "open_tracker", opened)
     monkeypatch.setattr(guided, "Guide", made)
     monkeypatch.setattr(guided, "_open_window", lambda size: None)
     return camera
