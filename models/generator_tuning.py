@@ -102,7 +102,7 @@ class Tuner:
         loss = loss_of(self.network, batch, plan.weights)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
-        if bool(torch.isfinite(norm)):  # a piece without any detail has no deviation to go down by
+        if bool(torch.isfinite(norm)):  # one step that overflowed would be the end of all weights
             self._optimiser.step()
         keep = min(plan.mean, self.step / (self.step + 10))
         with torch.no_grad():
