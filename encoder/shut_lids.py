@@ -19,12 +19,13 @@ FINER: Final = 4  # lashes are drawn so many times finer
 RISE: Final = 0.15  # how far the lower lid comes up, a share of the opening
 # Shares of the eye's width.
 LASHES_ABOVE: Final = 0.15  # so far above the opening lashes and liner are painted over
-BELOW: Final = 0.08  # and below, and beside
+BELOW: Final = 0.08  # and below
+BESIDE: Final = 0.11  # and beside: liner ends in a wing
 REACH: Final = 0.16  # over which the skin around is averaged
 SOFT: Final = 0.05
-LINE: Final = 0.085  # the line of lashes
+LINE: Final = 0.065  # the line of lashes
 SHADOW: Final = 0.10  # what it shades below
-LINE_SHARE: Final = 0.95
+LINE_SHARE: Final = 0.8
 SHADOW_SHARE: Final = 0.25
 DARK_SKIN: Final = 0.6  # of the usual brightness around the eye: what is darker is no skin
 MOST_GRAIN: Final = 4.0  # 8-bit steps
@@ -83,7 +84,7 @@ def _paint_eye(rgb: NDArray[np.uint8], loop: Floats, line: Floats, wide: float) 
     crop = rgb[low[1] : high[1], low[0] : high[0]]
     eye = loop - low
     mask = _filled(eye, crop.shape[:2])
-    hidden = _reach(mask, LASHES_ABOVE * wide, BELOW * wide)
+    hidden = _reach(mask, LASHES_ABOVE * wide, BELOW * wide, BESIDE * wide)
     smooth = _skin_over(crop, hidden, wide)
     soft = _soft(hidden, SOFT * wide)
     out = crop + soft[..., None] * (smooth - crop)
@@ -125,9 +126,9 @@ def _filled(polygon: Floats, shape: Sequence[int]) -> NDArray[np.uint8]:
     return mask
 
 
-def _reach(mask: NDArray[np.uint8], up_px: float, down_px: float) -> NDArray[np.uint8]:
-    """Return the mask grown: upwards, downwards, and sideways as much as downwards."""
-    side = max(1, round(down_px))
+def _reach(mask: NDArray[np.uint8], up_px: float, down_px: float, side_px: float) -> NDArray[np.uint8]:
+    """Return the mask grown upwards, downwards and sideways."""
+    side = max(1, round(side_px))
     up, down = max(1, round(up_px)), max(1, round(down_px))
     kernel = np.zeros((2 * up + 1, 2 * side + 1), np.uint8)
     # The anchor is the kernel's middle: set the rows that look below (grow up) and some that look above.
@@ -160,7 +161,7 @@ def _stroke(line: Floats, thick_px: float, shape: Sequence[int]) -> Floats:
         inner = np.stack([np.convolve(place[:, c], kernel, "valid") for c in (0, 1)], 1)
         place[2:-2] = inner
     # `line` runs from the outer corner to the inner one.
-    thick = thick_px * np.clip(1.15 - 0.9 * along, 0.25, 1) * np.clip(8 * along + 0.35, 0, 1)
+    thick = thick_px * np.clip(1.15 - 0.9 * along, 0.35, 1) * np.clip(8 * along + 0.5, 0, 1)
     for a, b, wide in zip(place[:-1], place[1:], thick, strict=False):
         cv2.line(
             fine,
