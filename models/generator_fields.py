@@ -146,7 +146,7 @@ def fields_of(situation: Situation, output: Floats) -> Floats:
     lit = np.clip(moved + base[..., 2:5], 0, 255)
     seen = situation.seen.astype(np.float32)
     before = lit if situation.before is None else corrected(drawn, situation.before)
-    painted = base[..., 5:6]
+    painted = base[..., 5:6] * outside  # what a filled face is filled with is not shown
     plain = lit + painted * (np.clip(seen + SHARPER * (seen - blurred(seen)), 0, 255) - lit)
     others = seen - plain, before - plain
     coarse, fine = shares(planes[..., 5:7]), shares(planes[..., 7:9])

@@ -78,7 +78,7 @@ def fields_of(s: Situations, output: Tensor) -> Tensor:
     coarse, fine = shares(output[:, 5:7]), shares(output[:, 7:9])
     change = RESTORED_LEVELS * output[:, :3]
     sharp = (s.seen + SHARPER * (s.seen - blurred(s.seen))).clamp(0, 255)
-    plain = lit + s.base[:, 5:6] * (sharp - lit)
+    plain = lit + s.base[:, 5:6] * s.outside * (sharp - lit)
     for number, apart in enumerate((s.seen - plain, before - plain)):
         slow = blurred(apart)
         change = change + coarse[:, number : number + 1] * slow

@@ -114,7 +114,6 @@ def test_shares_are_at_most_all() -> None:
 
 def test_a_filled_face_gives_nothing() -> None:
     s = situation(face=False)
-    s.base[..., 5:6] *= s.outside  # nothing is painted in a face
     inside = s.outside[..., 0] == 0
     fields = fields_of(s, output(1))
     assert np.allclose(fields[inside][:, :2], 0) and np.allclose(fields[inside][:, 5], 0)
