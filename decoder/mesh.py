@@ -183,6 +183,13 @@ def seam_of(face: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(oval + SEAM_INSIDE * (beside_oval() @ face - oval))
 
 
+def outline_of(positions: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the face's tracked oval [36, 2], which the mesh's positions [VERTEX_COUNT, >= 2] have moved inside."""
+    face = np.asarray(positions[:LANDMARK_COUNT, :2], np.float64)
+    seam = face[list(FACE_OVAL)]
+    return np.asarray((seam - SEAM_INSIDE * (beside_oval() @ face)) / (1 - SEAM_INSIDE))
+
+
 @cache
 def beside_oval() -> NDArray[np.float64]:
     """Return the mean of each oval landmark's neighbours that are not on the oval: weights [36, 478]."""

@@ -28,11 +28,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.decoder.mesh import mesh_triangles
+from mien.decoder.mesh import mesh_triangles, outline_of
 from mien.decoder.numpy_renderer import visible_pixels
 from mien.decoder.scene_decoder import ScenePicture
 from mien.models.generator_fields import DIVISOR, Network, Situation, fits, refined
-from mien.models.topology import FACE_OVAL
 from mien.protocol.errors import MienError
 
 logger = logging.getLogger(__name__)
@@ -424,8 +423,8 @@ def outside_face(positions: Floats, grid: tuple[int, int]) -> Floats:
 
 
 def face_mask(positions: Floats, grid: tuple[int, int], growth: float) -> Floats:
-    """Return float32 [gh, gw]: 1 in the face's oval, made larger by `growth`."""
-    oval = positions[list(FACE_OVAL), :2].astype(np.float64)
+    """Return float32 [gh, gw]: 1 in the face's tracked oval, which the sender has filled, made larger by `growth`."""
+    oval = outline_of(positions)
     middle = oval.mean(0)
     oval = np.clip(middle + growth * (oval - middle), -4096, 4096)
     mask = np.zeros((grid[1], grid[0]), np.uint8)

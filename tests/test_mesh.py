@@ -17,14 +17,16 @@ from mien.decoder.mesh import (
     in_order,
     iris_rim,
     normals,
+    outline_of,
     place_vertices,
     skirt_around,
     vertex_normals,
 )
 from mien.decoder.scene import inside, region_shares
 from mien.models.face_model import FaceModel
-from mien.models.rings import RAYS, RING_FRACTIONS, default_rings
-from mien.models.topology import load_topology
+from mien.models.rings import ANCHOR_COUNT, RAYS, RING_FRACTIONS, ROW_LENGTH, default_rings
+from mien.models.rotation import rotation_matrix
+from mien.models.topology import FACE_OVAL, load_topology
 from mien.protocol.state import LANDMARK_COUNT
 
 ANGLES = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
@@ -147,3 +149,15 @@ def test_an_eye_is_covered_once() -> None:
     assert len(parts) == 3 * len(fans)
     assert parts.sum() == pytest.approx(whole.sum(), rel=1e-3)
     assert -parts[parts < 0].sum() < 0.05 * whole.sum()  # near the corners, where lids have many vertices
+
+
+def test_the_tracked_oval_comes_back_from_the_seam_within_it() -> None:
+    model, pose = FaceModel.load(), np.array([0.1, 0.3, -0.1, 0.2, 0.4, -0.2])
+    vertices = model.mean.astype(np.float64)
+    anchors = np.zeros((ANCHOR_COUNT, ROW_LENGTH), np.float32)
+    placed = place_vertices(vertices, pose, anchors, np.zeros((ANCHOR_COUNT, 2)))
+    face = np.exp(pose[3]) * vertices @ rotation_matrix(pose[:3]).T
+    face[:, :2] += pose[4:6]
+    oval = list(FACE_OVAL)
+    assert np.abs(placed[oval, :2] - face[oval, :2]).max() > 0.02  # the mesh ends inside
+    assert outline_of(placed) == pytest.approx(face[oval, :2], abs=1e-6)
