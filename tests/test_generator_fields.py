@@ -73,11 +73,11 @@ def test_zero_shows_what_is_shown_without_weights(painted: int) -> None:
     fields = fields_of(s, output(0))
     assert np.allclose(fields[..., :2], s.base[..., :2] * s.outside)
     assert fields[..., 5].max() == 0
+    wanted = lit_picture(s.drawn, fields[..., :2], s.base[..., 2:5])
     if painted:
         seen = s.seen.astype(np.float32)
-        wanted = np.clip(seen + SHARPER * (seen - blurred(seen)), 0, 255)
-    else:
-        wanted = lit_picture(s.drawn, fields[..., :2], s.base[..., 2:5])
+        sharp = np.clip(seen + SHARPER * (seen - blurred(seen)), 0, 255)
+        wanted = wanted + s.outside * (sharp - wanted)  # nothing is painted in the face
     assert np.allclose(fields[..., 6:], wanted, atol=1e-3)
 
 
