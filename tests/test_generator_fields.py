@@ -77,7 +77,7 @@ def test_zero_shows_what_is_shown_without_weights(painted: int) -> None:
     if painted:
         seen = s.seen.astype(np.float32)
         sharp = np.clip(seen + SHARPER * (seen - blurred(seen)), 0, 255)
-        wanted = wanted + s.outside * (sharp - wanted)  # nothing is painted in the face
+        wanted += s.outside * (sharp - wanted)  # nothing is painted in the face
     assert np.allclose(fields[..., 6:], wanted, atol=1e-3)
 
 
