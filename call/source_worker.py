@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mien.call import clock
 from mien.call.glancing import Glancer
-from mien.encoder.alignment import AligningFitter, OpenView, glance_size
+from mien.encoder.alignment import AligningFitter, OpenView, can_align, glance_size
 from mien.encoder.capture import Frame, Source
 from mien.encoder.scene_sender import SceneSender, SceneSettings
 from mien.encoder.sender import FaceSender, LandmarkFitter
@@ -318,7 +318,7 @@ class SourceWorker:
     def _fitter_for(self, avatar: Avatar, header: StreamHeader) -> LandmarkFitter:
         """Return what fits the stream's landmarks: with the avatar laid over the picture, where there is a view."""
         fitter = make_fitter(avatar, header)
-        if self._settings.view is None:
+        if self._settings.view is None or not can_align(avatar):
             return fitter
         size = glance_size(header.width, header.height)
         opens = partial(self._settings.view, avatar, header, size)

@@ -41,7 +41,11 @@ def fill(
     sigma = FINE * longer
     known = (seen >= SEEN).astype(np.float32)
     low = blurred(rgb * known[..., None], sigma) / np.maximum(blurred(known, sigma), 1e-3)[..., None]
-    detail = np.clip(mirrored(rgb - low, known > 0), -MOST_DETAIL * smooth, MOST_DETAIL * (255 - smooth))
+    detail = np.clip(
+        mirrored(np.asarray(rgb - low, np.float32), known > 0),
+        -MOST_DETAIL * smooth,
+        MOST_DETAIL * (255 - smooth),
+    )
     return np.asarray(smooth + (1 - seen)[..., None] * detail, np.float32)
 
 

@@ -75,6 +75,12 @@ class OwnView(Protocol):
 OpenView = Callable[[Avatar, StreamHeader, tuple[int, int]], OwnView]
 
 
+def can_align(avatar: Avatar) -> bool:
+    """Return whether an avatar's skin tells where a face is: one photo's shape is too rough away from its own pose."""
+    made_up = dict(avatar.manifest.made_up)
+    return sum(reference.slot not in made_up for reference in avatar.references) > 1
+
+
 def glance_size(width: int, height: int) -> tuple[int, int]:
     """Return width and height at which pictures of such a shape are compared; even, never enlarged."""
     shrink = min(1.0, VIEW_PX / max(width, height))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mien
-from mien.encoder.alignment import AligningFitter, Glances, OpenView, glance_size
+from mien.encoder.alignment import AligningFitter, Glances, OpenView, can_align, glance_size
 from mien.encoder.capture import Frame, Source
 from mien.encoder.scene_encoder import scene_size
 from mien.encoder.scene_sender import SceneSender, SceneSettings, shrunk
@@ -49,6 +49,7 @@ def record_source(
     `MienError` for no face at all; then there is no log.
     """
     keep = scene_size(source.width, source.height) if scene else None
+    view = view if can_align(avatar) else None
     glance = glance_size(source.width, source.height) if view else None
     tracked = track(islice(source, skip_frames, None), tracker, keep=keep, glance=glance)
     ahead = look_ahead(tracked)

@@ -16,13 +16,16 @@ from mien.encoder.alignment import (
     AligningFitter,
     Glances,
     OwnView,
+    can_align,
     columns_of,
     eye_distance,
     glance_size,
 )
 from mien.models.face_model import FaceModel
+from mien.protocol.avatar import parse_avatar, sign_avatar
 from mien.protocol.errors import MienError
 from mien.protocol.state import FaceState
+from tests.avatar_samples import CREATED, TEST_KEY, content, declaration
 
 SIZE = (160, 120)
 SEEN_BESIDE = np.array([1.5, -1.0])  # pixels of the view
@@ -154,6 +157,12 @@ def test_a_frame_of_another_size_is_refused() -> None:
     assert aligning.last is not None
     with pytest.raises(ValueError, match="compare"):
         aligning.compare(np.zeros((8, 8, 3), np.uint8), aligning.last)
+
+
+@pytest.mark.parametrize(("made_up", "can"), [((), True), (((3, "a mouth, open"),), False)])
+def test_one_photo_says_too_little_to_align_by(made_up: tuple[tuple[int, str], ...], can: bool) -> None:
+    signed = sign_avatar(content(), declaration(made_up=made_up), TEST_KEY)
+    assert can_align(parse_avatar(signed, now_unix_s=CREATED)) is can
 
 
 def test_columns_are_a_similarity() -> None:
