@@ -10,7 +10,6 @@ from typing import Final
 from mien.bench.picture_metrics import Picture
 from mien.bench.scene_wire import Overheard, from_zero, scene_by_tick, sent_by_audio, sent_by_channel
 from mien.decoder.artist import Artist
-from mien.decoder.own_view import open_own_view
 from mien.decoder.recording import Recording, read_recording
 from mien.decoder.replay_schedule import make_schedule
 from mien.encoder.capture import Source
@@ -61,7 +60,7 @@ def code(source: Source, avatar: Avatar, quality: Quality, scene_kbps: float = 0
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "talk.mien"
         with closing(Overheard(open_tracker())) as tracker:
-            record_source(source, tracker, avatar, str(log), quality=quality, scene=scene, view=open_own_view)
+            record_source(source, tracker, avatar, str(log), quality=quality, scene=scene)
         with open_log(str(log)) as reader:
             recording = read_recording(reader)
     segments = recording.segments

@@ -26,7 +26,6 @@ from mien.call.rendezvous import local_pair
 from mien.call.session import CallSession
 from mien.call.settings import CallHooks, CallSettings, Participant, RateSettings
 from mien.call.source_worker import SenderSettings, TrackedFrame
-from mien.decoder.own_view import open_own_view
 from mien.decoder.playout import Status
 from mien.encoder.capture import Frame, Source
 from mien.encoder.tracker import Tracker, Tracking
@@ -129,7 +128,7 @@ class _Watch:
         self._left_out = 0
         settings = CallSettings(
             view=call.view,
-            sender=SenderSettings(repeat=True, view=open_own_view),
+            sender=SenderSettings(repeat=True),
             addresses=Addresses.LOOPBACK,
             voice=call.voice_settings,
             carrier=call.carrier,

@@ -11,18 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.call import clock
-from mien.call.glancing import Glancer
-from mien.encoder.alignment import AligningFitter, OpenView, can_align, glance_size
 from mien.encoder.capture import Frame, Source
 from mien.encoder.scene_sender import SceneSender, SceneSettings
-from mien.encoder.sender import FaceSender, LandmarkFitter
+from mien.encoder.sender import FaceSender
 from mien.encoder.stream_setup import make_fitter, make_stream_header
 from mien.encoder.tracker import Tracker, Tracking
 from mien.protocol.avatar import Avatar
@@ -83,7 +80,6 @@ class SenderSettings:
     quality: Quality = Quality.NORMAL
     frames_per_message: int | None = None  # None: 200 ms of them
     repeat: bool = False  # a file begins again at its end
-    view: OpenView | None = None  # draws one's own avatar, to be laid over the camera's picture
     scene: SceneSettings | None = None  # that a scene may be made at all, and what it may show
     may_show: Callable[[], bool] = lambda: (
         True
@@ -116,7 +112,6 @@ class SourceWorker:
         self._sender: FaceSender | None = None
         self._coding = threading.Lock()  # the sender is used on the thread, and cut on the loop
         self._wishes: dict[str, Callable[[FaceSender], None]] = {}  # for a sender that is not there yet
-        self._glancer: Glancer | None = None  # used on the thread alone
         self._scene: SceneSender | None = None  # used on the thread alone
         self._scene_open = threading.Event()
         self._scene_refresh = threading.Event()
@@ -197,8 +192,6 @@ class SourceWorker:
             self._source.close()
             if self._scene is not None:
                 self._scene.close()
-            if self._glancer is not None:
-                self._glancer.stop()
         self._post(self._finish, messages, error)
 
     def _paced(self) -> Iterator[tuple[Frame, int, int]]:
@@ -247,8 +240,6 @@ class SourceWorker:
             with self._coding:
                 messages = self._sender.code(state)
             tick = self._sender.frame_tick
-            if self._glancer is not None and state is not None:
-                self._glancer.offer(frame.rgb, timestamp_us)
         scene = self._scene_of(tick, frame, tracking)
         self._post(
             self._deliver,
@@ -304,7 +295,7 @@ class SourceWorker:
         self._warm_up.clear()
         sender = FaceSender(
             header,
-            self._fitter_for(self._avatar, header),
+            make_fitter(self._avatar, header),
             quality=self._settings.quality,
             frames_per_message=self._settings.frames_per_message,
             source_rate=self._source.rate,
@@ -314,17 +305,6 @@ class SourceWorker:
                 change(sender)
             self._sender = sender
         self._post(self._listener.on_stream, header)
-
-    def _fitter_for(self, avatar: Avatar, header: StreamHeader) -> LandmarkFitter:
-        """Return what fits the stream's landmarks: with the avatar laid over the picture, where there is a view."""
-        fitter = make_fitter(avatar, header)
-        if self._settings.view is None or not can_align(avatar):
-            return fitter
-        size = glance_size(header.width, header.height)
-        opens = partial(self._settings.view, avatar, header, size)
-        aligning = AligningFitter(fitter, opens, width=header.width, height=header.height)
-        self._glancer = Glancer(aligning, size)
-        return aligning
 
     def _post(self, function: Callable[..., None], *arguments: object) -> None:
         try:

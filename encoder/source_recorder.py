@@ -4,16 +4,13 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 import mien
-from mien.encoder.alignment import AligningFitter, Glances, OpenView, can_align, glance_size
 from mien.encoder.capture import Frame, Source
 from mien.encoder.scene_encoder import scene_size
 from mien.encoder.scene_sender import SceneSender, SceneSettings, shrunk
@@ -39,35 +36,23 @@ def record_source(
     skip_frames: int = 0,
     scene: SceneSettings | None = None,
     may_show: Callable[[], bool] = lambda: True,
-    view: OpenView | None = None,
     on_frame: Callable[[], None] | None = None,
 ) -> SenderCounts:
     """Write the log of a source, but for its first `skip_frames`, to `path`; return what became of its frames.
 
-    `scene`: with a scene layer, for as long as `may_show` says so. `view`: what draws the avatar, for
-    `mien.encoder.alignment`; without one the tracker is believed. `on_frame` is called after each frame. Raises
+    `scene`: with a scene layer, for as long as `may_show` says so. `on_frame` is called after each frame. Raises
     `MienError` for no face at all; then there is no log.
     """
     keep = scene_size(source.width, source.height) if scene else None
-    view = view if can_align(avatar) else None
-    glance = glance_size(source.width, source.height) if view else None
-    tracked = track(islice(source, skip_frames, None), tracker, keep=keep, glance=glance)
+    tracked = track(islice(source, skip_frames, None), tracker, keep=keep)
     ahead = look_ahead(tracked)
-    header = make_log_header(source, tracker, avatar, ahead)
-    fitter = make_fitter(avatar, header.stream)
-    aligning = None
-    if view is not None and glance is not None:
-        opens = partial(view, avatar, header.stream, glance)
-        aligning = AligningFitter(fitter, opens, width=source.width, height=source.height)
-    sender = FaceSender(header.stream, aligning or fitter, quality=quality, source_rate=source.rate)
+    sender, header = open_stream(source, tracker, avatar, ahead, quality=quality)
     layer = SceneSender(header.stream, scene, width=source.width, height=source.height) if scene else None
     with contextlib.ExitStack() as stack:
         if layer is not None:
             stack.callback(layer.close)
-        if aligning is not None:
-            stack.callback(aligning.close)
         log = stack.enter_context(LogWriter.create(path, header))
-        recorder = SourceRecorder(sender, log, layer, aligning)
+        recorder = SourceRecorder(sender, log, layer)
         for frame in chain(ahead, tracked):
             if layer is not None and not may_show():
                 layer.stop()
@@ -85,37 +70,24 @@ def record_source(
 class TrackedFrame:
     """The time of a frame of the source, and the faces in it.
 
-    `small`: the frame, made small, and the faces in its pixels, where a scene is wanted. `glance`: the frame, small,
-    where it is to be compared with the avatar.
+    `small`: the frame, made small, and the faces in its pixels, where a scene is wanted.
     """
 
     timestamp_us: int
     tracking: Tracking
     small: tuple[NDArray[np.uint8], Tracking] | None = None
-    glance: NDArray[np.uint8] | None = None
 
 
 def track(
-    frames: Iterable[Frame],
-    tracker: Tracker,
-    *,
-    keep: tuple[int, int] | None = None,
-    glance: tuple[int, int] | None = None,
+    frames: Iterable[Frame], tracker: Tracker, *, keep: tuple[int, int] | None = None
 ) -> Iterator[TrackedFrame]:
-    """Give the faces of every frame; times count from the first one.
-
-    `keep`: and the frame, at (width, height); `glance`: and some of the frames that show one face, at that.
-    """
+    """Give the faces of every frame; times count from the first one. `keep`: and the frame, at (width, height)."""
     start_us: int | None = None
-    glances = Glances()
     for frame in frames:
         start_us = frame.timestamp_us if start_us is None else start_us
         tracking = tracker.track(frame.rgb, frame.timestamp_us)
         small = shrunk(frame.rgb, tracking, keep) if keep else None
-        look = None
-        if glance is not None and len(tracking.faces) == 1 and glances.due(frame.timestamp_us):
-            look = np.asarray(cv2.resize(frame.rgb, glance, interpolation=cv2.INTER_AREA), np.uint8)
-        yield TrackedFrame(frame.timestamp_us - start_us, tracking, small, look)
+        yield TrackedFrame(frame.timestamp_us - start_us, tracking, small)
 
 
 def look_ahead(tracked: Iterator[TrackedFrame]) -> list[TrackedFrame]:
@@ -133,14 +105,7 @@ def look_ahead(tracked: Iterator[TrackedFrame]) -> list[TrackedFrame]:
 def open_stream(
     source: Source, tracker: Tracker, avatar: Avatar, ahead: list[TrackedFrame], *, quality: Quality
 ) -> tuple[FaceSender, LogHeader]:
-    """Return a sender that believes the tracker, for a source whose first frames are `ahead`, and its log's header."""
-    header = make_log_header(source, tracker, avatar, ahead)
-    fitter = make_fitter(avatar, header.stream)
-    return FaceSender(header.stream, fitter, quality=quality, source_rate=source.rate), header
-
-
-def make_log_header(source: Source, tracker: Tracker, avatar: Avatar, ahead: list[TrackedFrame]) -> LogHeader:
-    """Return the header of the log of a source whose first frames are `ahead`."""
+    """Return the sender for a source whose first frames are `ahead`, and its log's header."""
     faces: list[NDArray[np.float32]] = [f.tracking.faces[0] for f in ahead if len(f.tracking.faces) == 1]
     stream = make_stream_header(
         avatar,
@@ -150,7 +115,7 @@ def make_log_header(source: Source, tracker: Tracker, avatar: Avatar, ahead: lis
         height=source.height,
         tracker=tracker.tracker_id,
     )
-    return LogHeader(
+    header = LogHeader(
         stream=stream,
         origin=Origin.SOURCE,
         source_rate=source.rate.limit_denominator(100_000),
@@ -160,6 +125,7 @@ def make_log_header(source: Source, tracker: Tracker, avatar: Avatar, ahead: lis
         owner=owner_fingerprint(avatar),
         writer=f"mien {mien.__version__}",
     )
+    return FaceSender(stream, make_fitter(avatar, stream), quality=quality, source_rate=source.rate), header
 
 
 class SourceRecorder:
@@ -168,25 +134,16 @@ class SourceRecorder:
     A scene's messages stand before those, as they are sent: at once.
     """
 
-    def __init__(
-        self,
-        sender: FaceSender,
-        log: LogWriter,
-        scene: SceneSender | None = None,
-        aligning: AligningFitter | None = None,
-    ) -> None:
+    def __init__(self, sender: FaceSender, log: LogWriter, scene: SceneSender | None = None) -> None:
         self._sender = sender
         self._log = log
         self._scene = scene
-        self._aligning = aligning
         self._frames: list[SourceFrame] = []
         self._last_us = 0
 
     def take(self, frame: TrackedFrame) -> None:
         """Encode a frame."""
         messages = self._sender.on_tracking(frame.timestamp_us, frame.tracking)
-        if self._aligning is not None and frame.glance is not None and self._aligning.last is not None:
-            self._aligning.compare(frame.glance, self._aligning.last)
         self._frames.append(SourceFrame(frame.timestamp_us, self._sender.frame_tick))
         self._last_us = frame.timestamp_us
         if self._scene is not None and frame.small is not None:

@@ -18,7 +18,6 @@ from mien.call.source_worker import SenderSettings
 from mien.commands import call_sound
 from mien.commands.avatar_files import read_tuning
 from mien.commands.scene_options import add_scene_arguments, scene_settings
-from mien.decoder.own_view import open_own_view
 from mien.protocol.control import Carrier
 from mien.protocol.errors import MienError
 from mien.protocol.private_files import cache_folder
@@ -235,7 +234,6 @@ def call_settings(options: argparse.Namespace, url: str) -> CallSettings:
         sender=SenderSettings(
             quality=Quality[(options.quality or "normal").upper()],
             repeat=options.repeat,
-            view=open_own_view,
             scene=scene_settings(options),
         ),
         rate=RateSettings(options.budget_kbps, _qualities(options)),

@@ -14,7 +14,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from mien.commands.avatar_files import read_avatar
 from mien.commands.log_report import report_log
 from mien.commands.scene_options import add_scene_arguments, scene_settings
-from mien.decoder.own_view import open_own_view
 from mien.decoder.recording import read_recording
 from mien.encoder.capture import Source, open_source
 from mien.encoder.identity import watched
@@ -95,7 +94,6 @@ def run(options: argparse.Namespace) -> int:
                     skip_frames=skip,
                     scene=scene,
                     may_show=lambda: not warnings,  # an avatar of somebody else gets no scene
-                    view=open_own_view,
                     on_frame=count_frame,
                 )
         finally:
