@@ -76,7 +76,7 @@ def make_plate(pictures: NDArray[np.uint8], mattes: Sequence[NDArray[np.uint8] |
     compared = (weight > SEEN[1]).sum(0) > 1
     if compared.any() and np.quantile(error[compared], QUANTILE) > MOVED:
         trust = np.zeros_like(trust)
-    filled = np.clip(fill(rgb, seen, np.asarray(pictures.mean(0), np.float32)), 0, 255)
+    filled = np.clip(fill(rgb, seen), 0, 255)
     masks = np.stack([person_mask(matte, RIM * longer) for matte in known])
     return Plate(np.rint(filled).astype(np.uint8), np.rint(255 * trust).astype(np.uint8), masks)
 
