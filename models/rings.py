@@ -30,8 +30,8 @@ ANCHOR_COUNT: Final = RAYS * len(RING_FRACTIONS)
 ROW_LENGTH: Final = 6 + 2 * POSE_COUNT
 # The prior; gaps are in radii of the face oval. The head goes on where the face ends: at its oval it is as deep as that
 # (1.1 at the ears, 0 at forehead and chin), and farther out it comes up to the first number, within the second.
-# One photo's head, turned by 8 to 32 degrees and compared with the real one (six people), has SSIM +.009 and +.6 dB
-# against one depth all around; with 1.5 or 3.0 it is less.
+# One photo's head, turned by 8 to 32 degrees and compared with the real one (four people), has SSIM +.008 and +.5 dB
+# against one depth all around with depths about this one (1.9 and 2.4); with 1.5 or 3.0 it is less.
 HEAD_DEPTH: Final = (2.1, 0.4)
 # How much goes along with the head: almost all within the first number of radii, then ever less, this steeply.
 HEAD_SHARE: Final = (1.0, 2.5)
