@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # The most at which face and scene together stay below 9 kbps on the wire in packets of a voice, and below 15 by the
 # data channel with everything that goes with it: medians, counted by `mien bench picture` and `mien bench call`.
-USUAL_KBPS: Final = 5.2
+USUAL_KBPS: Final = 5.0
 MIN_KBPS: Final = 3.0
 MAX_KBPS: Final = 20.0
 # Pictures a second. An AV1 picture's header takes 15 to 19 bytes and a message's some more, so that ten a second look
