@@ -96,7 +96,7 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert long["wire_kbps"] == pytest.approx(long["payload_kbps"] + 50 * 8 / 60, rel=0.02)
     assert by[12, 60, True]["wire_kbps"] < 0.65 * long["wire_kbps"]
     assert "What a voice takes" in capsys.readouterr().out
-    assert "<table>" in (tmp_path / "voice.html").read_text()
+    assert "<table" in (tmp_path / "voice.html").read_text()
     assert (tmp_path / "voice.png").read_bytes().startswith(b"\x89PNG")
 
 
