@@ -128,7 +128,7 @@ def test_two_who_speak_and_are_seen() -> None:
             assert sent[Cause.AUDIO].datagrams > 3
             assert sent[Cause.COEFFICIENTS].payload_bytes > 0 and side.payload_kbps > 0
             if carrier is CarrierWish.DATACHANNEL:
-                assert sent[Cause.COEFFICIENTS].datagrams > 0 and sent[Cause.SACK].datagrams > 0
+                assert sent[Cause.COEFFICIENTS].datagrams > 0 and sent[Cause.SACK].wire_bytes > 0  # some ride
             if capture is not None:
                 percent = capture_percent(side, capture.bytes_from)
                 assert percent is not None and abs(percent) < 1.0
