@@ -163,14 +163,7 @@ class Disturbance:
             field * np.sin(2 * np.pi * pace * seconds + phase) for field, pace, phase in self._drifts
         )
         wide = cv2.resize((drift * outside).astype(np.float32), size) * np.float32(size[0] / FIELD)
-        rows, columns = np.mgrid[: size[1], : size[0]].astype(np.float32)
-        moved = cv2.remap(
-            picture,
-            columns + wide[..., 0],
-            rows + wide[..., 1],
-            cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REFLECT_101,
-        ).astype(np.float32)
+        moved = displaced(picture, wide)
         if self._passer is not None:
             moved = self._passer.before(moved, seconds)
         light = sum(field * np.sin(2 * np.pi * pace * seconds + phase) for field, pace, phase in self._lights)
@@ -210,19 +203,22 @@ class Passer:
         return np.asarray(picture * (1 - share) + blob * share, np.float32)
 
 
+def displaced(picture: Picture, by: Floats) -> Floats:
+    """Return a picture [h, w, 3] with each place taken from itself plus `by` [h, w, 2] pixels."""
+    height, width = picture.shape[:2]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    out = cv2.remap(
+        picture, columns + by[..., 0], rows + by[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return np.asarray(out, np.float32)
+
+
 def varied_portrait(picture: Picture, rng: np.random.Generator) -> Picture:
     """Return the portrait as it looked another day: other light, a little softer, hair and clothes elsewhere."""
     size = picture.shape[1::-1]
     drift = smooth(rng, rng.uniform(4, 12), 2) * np.float32(rng.uniform(0, 0.8) * size[0] / FIELD)
     wide = np.asarray(cv2.resize(drift, size), np.float32)
-    rows, columns = np.mgrid[: size[1], : size[0]].astype(np.float32)
-    out = cv2.remap(
-        picture,
-        columns + wide[..., 0],
-        rows + wide[..., 1],
-        cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_REFLECT_101,
-    ).astype(np.float32)
+    out = displaced(picture, wide)
     if rng.random() < 0.5:
         out = np.asarray(cv2.GaussianBlur(out, (0, 0), rng.uniform(0.4, 0.9)), np.float32)
     gain = rng.uniform(0.85, 1.15) * rng.uniform(0.95, 1.05, 3)
